@@ -1,0 +1,12 @@
+/* logpi: policy-gradient training in C, on a CPU. Everything. */
+#ifndef LOGPI_LOGPI_H
+#define LOGPI_LOGPI_H
+
+#include <logpi/base.h>
+#include <logpi/lm.h>
+#include <logpi/pg.h>
+#include <logpi/tensor.h>
+#include <logpi/text.h>
+#include <logpi/train.h>
+
+#endif

@@ -1,0 +1,138 @@
+/* logpi/pg.h - policy gradient: the closed-form softmax policy, distributions, advantages, losses.
+ *
+ * Nothing here knows a network or an environment: a policy is log-probabilities, a loss is a scalar on a tape.
+ *
+ *     theta += eta * A * grad log pi(a | x) */
+#ifndef LOGPI_PG_H
+#define LOGPI_PG_H
+
+#include <logpi/tensor.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- rung 1: the linear softmax policy, its gradient written out by hand --------------------------- *
+ *
+ * State x in R^d, parameters Theta [d, k] (row-major), logits z = Theta^T x, probabilities p = softmax(z). In double,
+ * in the caller's arrays; none may overlap. */
+
+/* p_a = exp(z_a - max z) / sum_j exp(z_j - max z), into p [k]. */
+LP_API void lp_softmax_policy_probs(int64_t d, int64_t k, const double* theta, const double* x, double* p);
+
+/* log p_a = z_a - log sum_j exp(z_j). */
+LP_API double lp_softmax_policy_log_prob(int64_t d, int64_t k, const double* theta, const double* x, int64_t a);
+
+/* An action in [0, k) with the probabilities p; with a NumPy stream np.random.choice(k, p=p). */
+LP_API int64_t lp_softmax_policy_sample(lp_rng* rng, int64_t k, const double* p);
+
+/* grad_Theta log p_a = x (e_a - p)^T, into grad [d, k]. */
+LP_API void lp_softmax_policy_grad(int64_t d, int64_t k, const double* x, const double* p, int64_t a, double* grad);
+
+/* Theta += eta A x (e_a - p)^T without storing the gradient. */
+LP_API void lp_softmax_policy_update(int64_t d, int64_t k, double* theta, const double* x, const double* p, int64_t a,
+                                     double eta, double advantage);
+
+/* ---- distributions --------------------------------------------------------------------------------- *
+ *
+ * One distribution a row; log-probabilities, entropies and divergences are [rows, 1] and differentiable. */
+
+typedef enum lp_dist_kind { LP_CATEGORICAL, LP_GAUSSIAN } lp_dist_kind;
+
+typedef struct lp_dist {
+    lp_dist_kind kind;
+    lp_tensor log_p;   /* categorical: log-probabilities [rows, k] */
+    lp_tensor mean;    /* Gaussian: [rows, n] */
+    lp_tensor log_std; /* Gaussian: [rows, n], a row [1, n], or a scalar */
+} lp_dist;
+
+/* softmax(logits) over each row: torch.distributions.Categorical(logits=logits). */
+LP_API lp_dist lp_categorical(lp_tape* t, lp_tensor logits);
+/* Independent normal variates with the given mean and log standard deviation: a diagonal Gaussian. */
+LP_API lp_dist lp_gaussian(lp_tape* t, lp_tensor mean, lp_tensor log_std);
+
+/* One sample a row, a constant: [rows, 1] of LP_I32 (categorical) or [rows, n]. With a PyTorch stream: what
+ * Categorical.sample() draws. A row without a finite positive probability fails with LP_NONFINITE. */
+LP_API lp_tensor lp_sample(lp_tape* t, lp_dist pi, lp_rng* rng);
+/* log pi(a), a as lp_sample gives it; over the columns of a Gaussian the densities multiply. */
+LP_API lp_tensor lp_log_prob(lp_tape* t, lp_dist pi, lp_tensor a);
+LP_API lp_tensor lp_entropy(lp_tape* t, lp_dist pi);
+/* KL(p || q), exact. Both of one kind and shape. */
+LP_API lp_tensor lp_kl(lp_tape* t, lp_dist p, lp_dist q);
+/* The most likely action: the first argmax, or the mean. A constant. */
+LP_API lp_tensor lp_mode(lp_tape* t, lp_dist pi);
+
+/* The gradcheck cases of the distributions and of the PPO loss. */
+LP_API int lp_pg_gradcheck_cases(const lp_gradcheck_case** cases);
+
+/* ---- PPO on token sequences: TRL 0.11.4, PPOTrainer ------------------------------------------------ *
+ *
+ * Arrays are ragged: response s is entries offsets[s] .. offsets[s+1]-1, no padding. Entry t of a response is about its
+ * t-th token: log-probability, value (read where the token was predicted from), reward. */
+
+typedef enum lp_kl_penalty {
+    LP_KL_K1,   /* "kl":  log pi - log pi_ref, the unbiased estimate */
+    LP_KL_ABS,  /* "abs": its absolute value */
+    LP_KL_MSE,  /* "mse": half its square (k2) */
+    LP_KL_FULL  /* "full": the exact divergence over the vocabulary, passed in by the caller */
+} lp_kl_penalty;
+
+/* kl [n]: the penalty of each token. full [n] is read for LP_KL_FULL only, and may be NULL otherwise. */
+LP_API void lp_kl_per_token(lp_kl_penalty kind, int64_t n, const float* log_prob, const float* ref_log_prob,
+                            const float* full, float* kl);
+
+/* rewards_t = -kl_coef kl_t, and the score of the sequence is added at its last token. Empty responses have none. */
+LP_API void lp_token_rewards(int64_t sequences, const int64_t* offsets, const float* kl, double kl_coef,
+                             const double* scores, float* rewards);
+
+/* Generalised advantage estimation (Schulman et al. 2016, equation 16) within each response, V = 0 after its last
+ * token:  delta_t = r_t + gamma V_{t+1} - V_t,  A_t = delta_t + gamma lambda A_{t+1},  R_t = A_t + V_t. */
+LP_API void lp_gae(int64_t sequences, const int64_t* offsets, const float* rewards, const float* values,
+                   double gamma, double lambda, float* advantages, float* returns);
+
+/* x = (x - mean) / sqrt(var + 1e-8), var unbiased (ddof 1); shift_mean false puts the mean back. One entry alone has
+ * no variance: it becomes 0 (TRL: NaN). */
+LP_API void lp_whiten(int64_t n, float* x, bool shift_mean);
+
+/* The clipped losses of one minibatch or of a part of it (a micro-batch), as a mean over `normaliser` tokens: the
+ * number in the whole minibatch, so that parts add up. Entry i of each array belongs to row i of log_prob. */
+typedef struct lp_ppo_loss_def {
+    double clip_range;       /* 0.2 */
+    double clip_range_value; /* 0.2 */
+    double vf_coef;          /* 0.1 */
+    double normaliser;       /* tokens of the minibatch, > 0 */
+    const float *old_log_prob, *old_value, *advantage, *returns; /* [n], copied */
+} lp_ppo_loss_def;
+
+/*  ratio = exp(log_prob - old_log_prob)
+ *  policy loss = mean max(-A ratio, -A clamp(ratio, 1 - eps, 1 + eps))
+ *  value loss  = 1/2 mean max((V - R)^2, (clamp(V, V_old - c, V_old + c) - R)^2)
+ *  loss        = policy loss + vf_coef value loss
+ * log_prob and value [n, 1] -> [1, 1]. Schulman et al. 2017, equation 7; PPOTrainer.loss. */
+LP_API lp_tensor lp_ppo_loss(lp_tape* t, lp_tensor log_prob, lp_tensor value, const lp_ppo_loss_def* def);
+
+/* Sums over the tokens of a minibatch, gathered part by part in index order; all in double. */
+typedef struct lp_ppo_sums {
+    int64_t n;
+    double policy_loss, value_loss, ratio, approx_kl, policy_kl, clipped, value_clipped, entropy;
+    double advantage, returns, returns_square, value, value_square, new_value, value_error;
+} lp_ppo_sums;
+/* Adds the terms of n tokens; entropy [n] may be NULL. */
+LP_API void lp_ppo_sums_add(lp_ppo_sums* sums, int64_t n, const float* log_prob, const float* value,
+                            const float* entropy, const lp_ppo_loss_def* def);
+
+/* Mean and spread of all scores seen so far (TRL's RunningMoments); start with lp_moments_start(). std has ddof 1. */
+typedef struct lp_moments {
+    double mean, var, std, count;
+} lp_moments;
+LP_API lp_moments lp_moments_start(void);
+LP_API void lp_moments_add(lp_moments* moments, int64_t n, const double* x);
+
+/* Adaptive KL coefficient (Ziegler et al. 2019, section 2.2): after n samples with mean KL `current`,
+ * coef *= 1 + clamp(current / target - 1, -0.2, 0.2) n / horizon. */
+LP_API double lp_adaptive_kl(double coef, double current, double target, double n, double horizon);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

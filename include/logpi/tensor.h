@@ -1,0 +1,263 @@
+/* logpi/tensor.h - tensors, the tape that differentiates, parameters, optimizers.
+ *
+ * A tensor is a matrix [rows, cols], row-major; a vector is [1, n], a scalar [1, 1], a ragged batch of
+ * sequences is packed into rows. A tape runs each op at once and records what its backward needs:
+ *
+ *     lp_tensor z    = lp_matmul(t, x, theta);          x [1, d], theta [d, k]
+ *     lp_tensor loss = lp_sum(t, lp_mul(t, z, z));
+ *     lp_backward(t, loss);                             theta->grad += d loss / d theta
+ *     lp_tape_reset(t);                                 frees x, z, loss at once
+ *
+ * A tape has a sticky status: after a failure (out of memory, a cancelled context) every op returns NULL,
+ * NULL inputs give NULL, and lp_backward returns the status; so formulas need no checks between lines.
+ * Shapes that cannot fit are the programmer's mistake: the assert hook of the context is called. */
+#ifndef LOGPI_TENSOR_H
+#define LOGPI_TENSOR_H
+
+#include <logpi/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum lp_dtype { LP_F32, LP_F64, LP_I32 } lp_dtype;
+
+/* Read the fields, write only through data and grad. A tensor made by an op lives until its tape is reset or
+ * destroyed; a parameter as long as its set. */
+typedef struct lp_tensor_s {
+    int64_t rows, cols;
+    lp_dtype type;
+    bool needs_grad; /* a gradient flows into it */
+    void* data;      /* [rows, cols] */
+    void* grad;      /* [rows, cols] of the same type; NULL as long as there is none */
+} const* lp_tensor;
+
+/* The elements as what they are; the type must be right. */
+LP_API float* lp_f32(lp_tensor x);
+LP_API double* lp_f64(lp_tensor x);
+LP_API int32_t* lp_i32(lp_tensor x);
+LP_API float* lp_grad_f32(lp_tensor x); /* NULL if x has no gradient */
+
+/* Element [row, col] of data, or of the gradient (0 where there is none), as a double; of NULL: NaN. */
+LP_API double lp_at(lp_tensor x, int64_t row, int64_t col);
+LP_API double lp_grad_at(lp_tensor x, int64_t row, int64_t col);
+/* The value of a [1, 1] tensor; of NULL: NaN. */
+LP_API double lp_item(lp_tensor x);
+
+/* ---- parameters ------------------------------------------------------------------------------------ */
+
+/* A set of named parameters: one block of numbers, and (if trainable) one of gradients. A frozen set is
+ * constant: no gradient flows into it. Several tapes may read one set. */
+typedef struct lp_params lp_params;
+
+LP_API lp_params* lp_params_create(lp_ctx* ctx, lp_dtype type, bool trainable);
+LP_API void lp_params_destroy(lp_params* params);
+LP_API lp_ctx* lp_params_ctx(const lp_params* params);
+
+/* The parameter `name` [rows, cols], made (zero) if the set has none of that name; if it has one of another
+ * shape the assert hook is called. NULL when out of memory. Names are copied. */
+LP_API lp_tensor lp_param(lp_params* params, const char* name, int64_t rows, int64_t cols);
+/* The same, and its values drawn from the standard normal distribution. */
+LP_API lp_tensor lp_param_randn(lp_params* params, const char* name, int64_t rows, int64_t cols, lp_rng* rng);
+/* Another use of `base` (a tied weight) with a gradient of its own, which lp_params_fold adds to that of base.
+ * A tied gradient keeps the order of each of its two sums, so that micro-batches cannot change a bit. */
+LP_API lp_tensor lp_param_tied(lp_params* params, const char* name, lp_tensor base);
+
+LP_API int64_t lp_params_count(const lp_params* params);              /* tensors, tied uses not counted */
+LP_API lp_tensor lp_params_get(const lp_params* params, int64_t index); /* in order of creation */
+LP_API const char* lp_params_name(const lp_params* params, int64_t index);
+LP_API lp_tensor lp_params_find(const lp_params* params, const char* name); /* NULL if there is none */
+LP_API int64_t lp_params_size(const lp_params* params);               /* numbers in all tensors together */
+
+/* Gradients to zero. */
+LP_API void lp_params_zero_grad(lp_params* params);
+/* Adds the gradients of tied uses to their bases and clears them. The optimizer calls it. */
+LP_API void lp_params_fold(lp_params* params);
+/* To be called after writing to the numbers by hand: forgets packed copies of them. */
+LP_API void lp_params_changed(lp_params* params);
+/* Euclidean norm of all gradients together, summed in double in a fixed order. Folds first. */
+LP_API double lp_params_grad_norm(lp_params* params);
+/* Copies the numbers of one set to another with the same names and shapes; LP_INVALID names the first that
+ * differs. */
+LP_API lp_status lp_params_copy(lp_params* to, const lp_params* from);
+
+/* ---- tape ------------------------------------------------------------------------------------------ */
+
+typedef struct lp_tape lp_tape;
+
+/* type: what constants and intermediate results are, LP_F32 or LP_F64 (parameters must have the same). */
+LP_API lp_tape* lp_tape_create(lp_ctx* ctx, lp_dtype type);
+LP_API void lp_tape_destroy(lp_tape* tape);
+/* Frees every tensor of the tape and clears its status; its memory is kept for the next round. */
+LP_API void lp_tape_reset(lp_tape* tape);
+/* recording (the default): ops remember what backward needs. Otherwise they only compute. */
+LP_API void lp_tape_record(lp_tape* tape, bool recording);
+LP_API lp_status lp_tape_status(const lp_tape* tape);
+LP_API lp_ctx* lp_tape_ctx(const lp_tape* tape);
+/* Bytes in use since the last reset, the gradients included. */
+LP_API size_t lp_tape_bytes(const lp_tape* tape);
+
+/* Adds d loss / d p to p->grad for every parameter p that loss depends on. loss is [1, 1]. Once per recording.
+ * Returns the status of the tape if an op failed. */
+LP_API lp_status lp_backward(lp_tape* tape, lp_tensor loss);
+
+/* ---- constants: copies of the caller's numbers, of the tape's type --------------------------------- */
+LP_API lp_tensor lp_const_f32(lp_tape* t, int64_t rows, int64_t cols, const float* values);
+LP_API lp_tensor lp_const_f64(lp_tape* t, int64_t rows, int64_t cols, const double* values);
+LP_API lp_tensor lp_const_i32(lp_tape* t, int64_t rows, int64_t cols, const int32_t* values);
+LP_API lp_tensor lp_scalar(lp_tape* t, double value);
+LP_API lp_tensor lp_zeros(lp_tape* t, int64_t rows, int64_t cols);
+/* Standard normal; with a PyTorch stream torch.randn(rows, cols). */
+LP_API lp_tensor lp_randn(lp_tape* t, lp_rng* rng, int64_t rows, int64_t cols);
+/* The numbers of x as a constant: no gradient passes. */
+LP_API lp_tensor lp_detach(lp_tape* t, lp_tensor x);
+/* A constant that can be differentiated with respect to: after lp_backward its grad is set. */
+LP_API lp_tensor lp_input_f64(lp_tape* t, int64_t rows, int64_t cols, const double* values);
+
+/* ---- elementwise: y = f(x), y of the shape of x ---------------------------------------------------- */
+LP_API lp_tensor lp_neg(lp_tape* t, lp_tensor x);
+LP_API lp_tensor lp_exp(lp_tape* t, lp_tensor x);
+LP_API lp_tensor lp_log(lp_tape* t, lp_tensor x);
+LP_API lp_tensor lp_tanh(lp_tape* t, lp_tensor x);
+LP_API lp_tensor lp_sigmoid(lp_tape* t, lp_tensor x);
+LP_API lp_tensor lp_silu(lp_tape* t, lp_tensor x); /* x sigmoid(x) */
+LP_API lp_tensor lp_relu(lp_tape* t, lp_tensor x); /* derivative 0 at 0 */
+LP_API lp_tensor lp_sqrt(lp_tape* t, lp_tensor x);
+LP_API lp_tensor lp_square(lp_tape* t, lp_tensor x);
+LP_API lp_tensor lp_scale(lp_tape* t, lp_tensor x, double factor);
+LP_API lp_tensor lp_shift(lp_tape* t, lp_tensor x, double addend);
+/* min(max(x, low), high); derivative 1 where low <= x <= high, as torch.clamp. */
+LP_API lp_tensor lp_clamp(lp_tape* t, lp_tensor x, double low, double high);
+
+/* ---- elementwise on two: b has the shape of a, or is a row [1, cols], a column [rows, 1], a scalar --- */
+LP_API lp_tensor lp_add(lp_tape* t, lp_tensor a, lp_tensor b);
+LP_API lp_tensor lp_sub(lp_tape* t, lp_tensor a, lp_tensor b);
+LP_API lp_tensor lp_mul(lp_tape* t, lp_tensor a, lp_tensor b);
+LP_API lp_tensor lp_div(lp_tape* t, lp_tensor a, lp_tensor b);
+/* Where a == b each gets half of the gradient, as torch.maximum and torch.minimum. */
+LP_API lp_tensor lp_maximum(lp_tape* t, lp_tensor a, lp_tensor b);
+LP_API lp_tensor lp_minimum(lp_tape* t, lp_tensor a, lp_tensor b);
+
+/* ---- matrices -------------------------------------------------------------------------------------- */
+LP_API lp_tensor lp_matmul(lp_tape* t, lp_tensor a, lp_tensor b); /* [m, k] [k, n] -> [m, n] */
+LP_API lp_tensor lp_transpose(lp_tape* t, lp_tensor a);
+/* y = x W^T + b: x [m, in], W [out, in], b [1, out] or NULL; torch.nn.functional.linear. */
+LP_API lp_tensor lp_linear(lp_tape* t, lp_tensor x, lp_tensor w, lp_tensor b);
+/* y[i] = x[index[i]], index [n, 1] i32 in [0, rows). Also an embedding: x is the table. */
+LP_API lp_tensor lp_rows(lp_tape* t, lp_tensor x, lp_tensor index);
+/* y[i, 0] = x[i, index[i]], index [rows, 1] i32 in [0, cols). */
+LP_API lp_tensor lp_pick(lp_tape* t, lp_tensor x, lp_tensor index);
+
+/* ---- reductions (in double, in index order) -------------------------------------------------------- */
+LP_API lp_tensor lp_sum(lp_tape* t, lp_tensor x);      /* -> [1, 1] */
+LP_API lp_tensor lp_mean(lp_tape* t, lp_tensor x);     /* -> [1, 1] */
+LP_API lp_tensor lp_row_sum(lp_tape* t, lp_tensor x);  /* -> [rows, 1] */
+LP_API lp_tensor lp_softmax(lp_tape* t, lp_tensor x);  /* over each row; the maximum is subtracted first */
+LP_API lp_tensor lp_log_softmax(lp_tape* t, lp_tensor x);
+
+/* ---- transformer ----------------------------------------------------------------------------------- */
+/* y = x / sqrt(mean(x^2) + eps) * w over each row; w [1, cols]. Zhang and Sennrich 2019, equation 4. */
+LP_API lp_tensor lp_rmsnorm(lp_tape* t, lp_tensor x, lp_tensor w, double eps);
+/* silu(gate) * up. Shazeer 2020, "GLU variants improve transformer", equation 6 without its matrices. */
+LP_API lp_tensor lp_swiglu(lp_tape* t, lp_tensor gate, lp_tensor up);
+/* Rotary position embedding of heads of head_dim columns: pairs (i, i + head_dim / 2) of each head are turned
+ * by position * base^(-2 i / head_dim). position [rows, 1] i32. Su et al. 2021, in the halves layout of
+ * transformers' Llama. */
+LP_API lp_tensor lp_rope(lp_tape* t, lp_tensor x, lp_tensor position, int64_t head_dim, double base);
+
+/* Keys and values of sequences that grow row by row: `slots` sequences of at most `capacity` rows, for `layers`
+ * attention layers whose k and v are `width` columns wide. fp32. LP_NOMEM is the only failure. */
+typedef struct lp_kv lp_kv;
+LP_API lp_status lp_kv_create(lp_ctx* ctx, int64_t layers, int64_t width, int32_t slots, int64_t capacity,
+                              lp_kv** kv);
+LP_API void lp_kv_destroy(lp_kv* kv);
+LP_API int64_t lp_kv_length(const lp_kv* kv, int32_t slot); /* rows stored so far */
+LP_API void lp_kv_clear(lp_kv* kv, int32_t slot);           /* the slot begins anew */
+/* `rows` more rows of the slot are stored in every layer. */
+LP_API void lp_kv_advance(lp_kv* kv, int32_t slot, int64_t rows);
+/* Makes `to` a copy of `from` (a prompt computed once for several samples). */
+LP_API void lp_kv_fork(lp_kv* kv, int32_t from, int32_t to);
+
+typedef struct lp_attention_def {
+    int64_t heads, kv_heads; /* kv_heads divides heads: grouped-query attention */
+    int64_t sequences;
+    const int64_t* offsets; /* [sequences + 1]: sequence s is rows offsets[s] .. offsets[s+1]-1; copied */
+    lp_kv* cache;           /* NULL: the rows are whole sequences. Otherwise row i of sequence s continues slot[s] */
+    const int32_t* slot;    /* [sequences], with a cache */
+    int64_t layer;          /* with a cache */
+} lp_attention_def;
+
+/* Causal attention, softmax(q k^T / sqrt(head_dim)) v per head and sequence: q [n, heads * head_dim], k and v
+ * [n, kv_heads * head_dim]. With a cache the tape must not be recording; k and v are stored in it first, and
+ * lp_kv_advance moves on when all layers are done. */
+LP_API lp_tensor lp_attention(lp_tape* t, lp_tensor q, lp_tensor k, lp_tensor v, const lp_attention_def* def);
+
+/* log softmax(h W^T / temperature) at the targets, without keeping tokens x vocabulary: h [n, d], W [vocab, d],
+ * target [n, 1] i32 -> [n, 1]. Rows go through in blocks; backward computes each block of logits again. If
+ * entropy is not NULL it receives the entropy of each row's distribution [n, 1] as a constant. */
+LP_API lp_tensor lp_head_logp(lp_tape* t, lp_tensor h, lp_tensor w, lp_tensor target, double temperature,
+                              lp_tensor* entropy);
+
+/* ---- optimizers ------------------------------------------------------------------------------------ */
+
+typedef enum lp_optim_kind { LP_SGD, LP_ADAM, LP_ADAMW, LP_RMSPROP } lp_optim_kind;
+
+/* Names, defaults and formulas are those of torch.optim. */
+typedef struct lp_optim_def {
+    uint32_t cookie;
+    lp_optim_kind kind;
+    double learning_rate; /* 1e-3 */
+    double beta1, beta2;  /* Adam, AdamW: 0.9, 0.999 */
+    double eps;           /* 1e-8 */
+    double weight_decay;  /* SGD, Adam, RMSprop: added to the gradient; AdamW: decoupled. 0 */
+    double momentum;      /* SGD, RMSprop: 0 */
+    double alpha;         /* RMSprop: 0.99 */
+    double max_grad_norm; /* gradients are scaled down to this norm; 0: never. As torch's clip_grad_norm_ */
+} lp_optim_def;
+
+typedef struct lp_optim lp_optim;
+
+LP_API lp_optim_def lp_optim_def_default(lp_optim_kind kind);
+/* An optimizer of every parameter of a trainable set, which must be complete. LP_INVALID: a value of def is
+ * out of range. */
+LP_API lp_status lp_optim_create(lp_params* params, const lp_optim_def* def, lp_optim** optim);
+LP_API void lp_optim_destroy(lp_optim* optim);
+LP_API void lp_optim_set_learning_rate(lp_optim* optim, double learning_rate);
+/* One step down the gradients, then gradients to zero. If a gradient is not finite, returns LP_NONFINITE, names
+ * the parameter, and nothing moves. *grad_norm (NULL allowed): the norm before clipping. */
+LP_API lp_status lp_optim_step(lp_optim* optim, double* grad_norm);
+
+/* ---- files ----------------------------------------------------------------------------------------- */
+
+/* Writes a set as safetensors (F32 or F64), whole or not at all. names (NULL: the set's own) gives each
+ * parameter its name in the file, NULL entries are left out. metadata: pairs of strings, ending with NULL; may
+ * be NULL. */
+LP_API lp_status lp_params_save(const lp_params* params, const char* path, const char* const* names,
+                                const char* const* metadata);
+
+/* ---- gradient check -------------------------------------------------------------------------------- */
+
+/* One case: loss(inputs) is compared with central differences in every element, in double. */
+typedef struct lp_gradcheck_case {
+    const char* name;
+    int inputs;           /* 1..4 */
+    int64_t shape[4][2];  /* rows, cols */
+    double low, high;     /* inputs are uniform in [low, high) */
+    lp_tensor (*loss)(lp_tape* t, const lp_tensor* inputs); /* any shape: a fixed random projection is summed */
+} lp_gradcheck_case;
+
+typedef struct lp_gradcheck_result {
+    double worst;      /* largest |analytic - numeric| / max(1, |numeric|) */
+    int input;         /* where */
+    int64_t row, col;
+} lp_gradcheck_result;
+
+/* The cases of the op table: at least one an op. */
+LP_API int lp_gradcheck_cases(const lp_gradcheck_case** cases);
+LP_API lp_status lp_gradcheck_run(lp_ctx* ctx, const lp_gradcheck_case* c, uint64_t seed,
+                                  lp_gradcheck_result* result);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,155 @@
+/* logpi/train.h - where policies and losses meet: PPO on a language model.
+ *
+ *     lp_ppo_generate(ppo, &prompts, &batch);      responses of the current policy
+ *     ... a score for each response, from any C function ...
+ *     lp_ppo_step(ppo, &batch, scores, NULL, &metrics); */
+#ifndef LOGPI_TRAIN_H
+#define LOGPI_TRAIN_H
+
+#include <logpi/lm.h>
+#include <logpi/pg.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- prompts --------------------------------------------------------------------------------------- */
+
+/* Token ids of several prompts, packed. Starts as {0}. */
+typedef struct lp_prompts {
+    lp_token_list tokens;
+    int64_t* offsets; /* [count + 1] */
+    int64_t count;
+} lp_prompts;
+
+/* Adds a prompt: plain text, in which control tokens are read as such, or (chat) one user message in the model's chat
+ * format. LP_INVALID: it has no tokens. LP_FORMAT: not UTF-8. */
+LP_API lp_status lp_prompts_add(lp_ctx* ctx, lp_prompts* prompts, const lp_model* model, const char* text, bool chat);
+LP_API void lp_prompts_free(lp_ctx* ctx, lp_prompts* prompts);
+
+/* ---- rewards --------------------------------------------------------------------------------------- */
+
+/* 1 if the response contains the word, in any case of ASCII letters, else 0. text: terminated, without special
+ * tokens. */
+LP_API double lp_reward_contains(const char* text, const char* word);
+
+/* ---- PPO: TRL 0.11.4's PPOTrainer ------------------------------------------------------------------ */
+
+typedef enum lp_value_init {
+    LP_VALUE_UNIFORM, /* torch.nn.Linear's: weight and bias uniform within 1 / sqrt(width) */
+    LP_VALUE_ZEROS
+} lp_value_init;
+
+/* Names and defaults are those of TRL's PPOConfig, batch sizes apart. */
+typedef struct lp_ppo_def {
+    uint32_t cookie;
+    double learning_rate;   /* 1.41e-5; Adam, eps 1e-8, constant */
+    int64_t mini_batch_size; /* 1; sequences of one optimizer step; divides the batch */
+    int64_t ppo_epochs;     /* 4 */
+    bool adap_kl_ctrl;      /* true */
+    double init_kl_coef;    /* 0.2 */
+    double target, horizon; /* 6, 10000: of the adaptive controller */
+    lp_kl_penalty kl_penalty;
+    double gamma, lam;      /* 1, 0.95 */
+    double cliprange, cliprange_value; /* 0.2, 0.2 */
+    double vf_coef;         /* 0.1 */
+    double max_grad_norm;   /* 0: no clipping */
+    double ratio_threshold; /* 10: a minibatch with a larger mean ratio has no gradient */
+    bool early_stopping;    /* false */
+    double target_kl;       /* 1: with early_stopping, epochs end after 1.5 times this */
+    bool whiten_rewards;    /* false */
+    bool use_score_scaling, use_score_norm; /* false */
+    double score_clip;      /* 0: none */
+    lp_value_init v_head_init;
+    int64_t micro_batch_size; /* sequences computed at a time; 0: as many as make about 512 tokens. It changes no
+                                 bit of the result */
+    uint64_t seed;
+    lp_generate_def generate; /* seed and round are set by the trainer */
+} lp_ppo_def;
+
+LP_API lp_ppo_def lp_ppo_def_default(void);
+
+/* Scalars of one step, under TRL's names. X(field, name, meaning). NaN where a value is not defined (a deviation of
+ * one sequence): write null. */
+#define LP_PPO_METRICS(X)                                                                                       \
+    X(objective_kl, "objective/kl", "mean over sequences of the summed KL penalty to the reference")            \
+    X(objective_kl_coef, "objective/kl_coef", "coefficient of the KL penalty in this step")                    \
+    X(objective_entropy, "objective/entropy", "mean over sequences of the summed -log pi of its tokens")        \
+    X(mean_non_score_reward, "ppo/mean_non_score_reward", "mean over tokens of -kl_coef times the KL penalty")  \
+    X(mean_scores, "ppo/mean_scores", "mean score of the batch, after scaling and clipping")                    \
+    X(std_scores, "ppo/std_scores", "standard deviation of the scores, ddof 1")                                 \
+    X(learning_rate, "ppo/learning_rate", "learning rate of this step")                                         \
+    X(loss_policy, "ppo/loss/policy", "clipped policy loss, mean over minibatches")                             \
+    X(loss_value, "ppo/loss/value", "clipped value loss, before vf_coef")                                       \
+    X(loss_total, "ppo/loss/total", "policy loss + vf_coef value loss")                                         \
+    X(policy_entropy, "ppo/policy/entropy", "entropy of the policy's distribution, mean over tokens")           \
+    X(policy_approxkl, "ppo/policy/approxkl", "half the mean squared log ratio of new to old policy (k2)")      \
+    X(policy_policykl, "ppo/policy/policykl", "mean of old - new log-probability (k1)")                         \
+    X(policy_clipfrac, "ppo/policy/clipfrac", "share of tokens whose ratio was clipped")                        \
+    X(policy_advantages_mean, "ppo/policy/advantages_mean", "mean advantage of a minibatch")                    \
+    X(policy_ratio, "ppo/policy/ratio", "mean ratio of new to old policy")                                      \
+    X(returns_mean, "ppo/returns/mean", "mean return of a minibatch")                                           \
+    X(returns_var, "ppo/returns/var", "variance of the returns, ddof 1")                                        \
+    X(val_vpred, "ppo/val/vpred", "mean of the values after the update so far")                                 \
+    X(val_error, "ppo/val/error", "mean squared error of the values")                                           \
+    X(val_clipfrac, "ppo/val/clipfrac", "share of tokens whose value was clipped")                              \
+    X(val_mean, "ppo/val/mean", "mean of the values before the update")                                         \
+    X(val_var, "ppo/val/var", "their variance, ddof 1")                                                         \
+    X(val_var_explained, "ppo/val/var_explained", "1 - error / variance of the returns")                        \
+    X(queries_len_mean, "tokens/queries_len_mean", "tokens of a prompt")                                        \
+    X(queries_len_std, "tokens/queries_len_std", "their standard deviation, ddof 1")                            \
+    X(responses_len_mean, "tokens/responses_len_mean", "tokens of a response")                                  \
+    X(responses_len_std, "tokens/responses_len_std", "their standard deviation, ddof 1")                        \
+    X(reward_mean, "env/reward_mean", "mean score as it was given")                                             \
+    X(reward_std, "env/reward_std", "its standard deviation, ddof 1")                                           \
+    X(grad_norm, "grad_norm", "gradient norm before clipping, mean over optimizer steps")                       \
+    X(ratio_max_dev, "ratio_max_dev", "largest |ratio - 1| before the first update: 0")                         \
+    X(skipped, "ppo/skipped_minibatches", "minibatches over ratio_threshold")                                   \
+    X(time_generate, "time/ppo/generate", "seconds of the last lp_ppo_generate")                                \
+    X(time_forward, "time/ppo/forward_pass", "seconds for log-probabilities, reference and values")             \
+    X(time_optimize, "time/ppo/optimize_step", "seconds for all epochs")                                        \
+    X(time_total, "time/ppo/total", "seconds of the step")
+
+typedef struct lp_ppo_metrics {
+#define LP__METRIC_FIELD(field, name, meaning) double field;
+    LP_PPO_METRICS(LP__METRIC_FIELD)
+#undef LP__METRIC_FIELD
+} lp_ppo_metrics;
+
+/* Visits the scalars in the order of the table. */
+LP_API int lp_ppo_metrics_count(void);
+LP_API const char* lp_ppo_metrics_name(int index);
+LP_API const char* lp_ppo_metrics_meaning(int index);
+LP_API double lp_ppo_metrics_get(const lp_ppo_metrics* metrics, int index);
+
+typedef struct lp_ppo lp_ppo;
+
+/* A trainer of `policy` (trainable; it gains the value head v_head.summary) with the frozen reference `reference`. Both
+ * must outlive it. LP_INVALID: a value of def is out of range. */
+LP_API lp_status lp_ppo_create(const lp_model* model, lp_weights* policy, const lp_weights* reference,
+                               const lp_ppo_def* def, lp_ppo** ppo);
+LP_API void lp_ppo_destroy(lp_ppo* ppo);
+
+/* One response for each prompt, from the current policy, into *batch (start with {0}). */
+LP_API lp_status lp_ppo_generate(lp_ppo* ppo, const lp_prompts* prompts, lp_generation* batch);
+
+/* One step: rewards with KL, advantages, ppo_epochs over minibatches of the batch. scores [sequences]: a NaN is
+ * refused (LP_NONFINITE) and nothing moves. permutations: the order of the sequences for each epoch,
+ * [ppo_epochs, sequences], or NULL: drawn from the seed. metrics may be NULL. */
+LP_API lp_status lp_ppo_step(lp_ppo* ppo, const lp_generation* batch, const double* scores,
+                             const int32_t* permutations, lp_ppo_metrics* metrics);
+
+/* What the last step saw, per sequence of its batch: borrowed until the next. */
+typedef struct lp_ppo_dists {
+    int64_t sequences;
+    const double *kl, *scores; /* [sequences] */
+} lp_ppo_dists;
+LP_API lp_ppo_dists lp_ppo_last_dists(const lp_ppo* ppo);
+
+LP_API double lp_ppo_kl_coef(const lp_ppo* ppo);
+LP_API int64_t lp_ppo_steps(const lp_ppo* ppo); /* steps done so far */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

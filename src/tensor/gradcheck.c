@@ -1,0 +1,86 @@
+/* Gradient check: the tape's gradient of sum(loss * r), r a fixed random matrix, against central differences in every
+ * element of every input, in double. */
+#include "tensor/tape.h"
+
+static const double STEP = 1e-5;
+
+typedef struct check {
+    lp_ctx* ctx;
+    lp_tape* tape;
+    const lp_gradcheck_case* c;
+    double* values[LP__MAX_INPUTS]; /* [rows, cols] of each input */
+    double* weights;                /* r */
+    int64_t outputs;
+} check;
+
+/* sum(loss * r); the inputs of this evaluation go to `in`. NULL after a failure. */
+static lp_tensor evaluate(check* k, lp_tensor* in) {
+    for (int i = 0; i < k->c->inputs; i++)
+        in[i] = lp_input_f64(k->tape, k->c->shape[i][0], k->c->shape[i][1], k->values[i]);
+    lp_tensor y = k->c->loss(k->tape, in);
+    if (!y) return NULL;
+    if (!k->weights) { /* the first evaluation shows how large the output is */
+        k->outputs = y->rows * y->cols;
+        k->weights = lp__alloc(k->ctx, (size_t)k->outputs * sizeof(double));
+        if (!k->weights) return lp__tape_fail(k->tape, LP_NOMEM);
+        lp_rng rng = lp_rng_philox(1, LP_FOR_TEST, 99, 0);
+        for (int64_t j = 0; j < k->outputs; j++) k->weights[j] = lp_rng_uniform(&rng) + 0.5;
+    }
+    return lp_sum(k->tape, lp_mul(k->tape, y, lp_const_f64(k->tape, y->rows, y->cols, k->weights)));
+}
+
+static double value_at(check* k, double* element, double x) {
+    lp_tensor in[LP__MAX_INPUTS];
+    const double old = *element;
+    *element = x;
+    lp_tape_reset(k->tape);
+    const double y = lp_item(evaluate(k, in));
+    *element = old;
+    return y;
+}
+
+static lp_status compare(check* k, lp_gradcheck_result* result) {
+    lp_tensor in[LP__MAX_INPUTS];
+    double* grads[LP__MAX_INPUTS] = {0};
+    lp_status status = lp_backward(k->tape, evaluate(k, in));
+    for (int i = 0; status == LP_OK && i < k->c->inputs; i++) {
+        const int64_t n = in[i]->rows * in[i]->cols;
+        grads[i] = lp__alloc(k->ctx, (size_t)n * sizeof(double));
+        if (!grads[i]) status = LP_NOMEM;
+        for (int64_t j = 0; status == LP_OK && j < n; j++) grads[i][j] = lp_grad_at(in[i], 0, j);
+    }
+    for (int i = 0; status == LP_OK && i < k->c->inputs; i++) {
+        const int64_t cols = k->c->shape[i][1], n = k->c->shape[i][0] * cols;
+        for (int64_t j = 0; j < n; j++) {
+            double* x = &k->values[i][j];
+            const double numeric = (value_at(k, x, *x + STEP) - value_at(k, x, *x - STEP)) / (2 * STEP);
+            const double error = fabs(grads[i][j] - numeric) / fmax(1.0, fabs(numeric));
+            if (!(error <= result->worst)) /* NaN is the worst */
+                *result = (lp_gradcheck_result){isnan(error) ? (double)INFINITY : error, i, j / cols, j % cols};
+        }
+        status = lp_tape_status(k->tape);
+    }
+    for (int i = 0; i < k->c->inputs; i++) lp__free(k->ctx, grads[i]);
+    return status;
+}
+
+lp_status lp_gradcheck_run(lp_ctx* ctx, const lp_gradcheck_case* c, uint64_t seed, lp_gradcheck_result* result) {
+    *result = (lp_gradcheck_result){0};
+    if (!LP__REQUIRE(ctx, c->inputs >= 1 && c->inputs <= LP__MAX_INPUTS, "a case has 1 to 4 inputs"))
+        return LP_INVALID;
+    check k = {.ctx = ctx, .c = c, .tape = lp_tape_create(ctx, LP_F64)};
+    lp_status status = k.tape ? LP_OK : LP_NOMEM;
+    lp_rng rng = lp_rng_philox(seed, LP_FOR_TEST, 0, 0);
+    for (int i = 0; status == LP_OK && i < c->inputs; i++) {
+        const int64_t n = c->shape[i][0] * c->shape[i][1];
+        k.values[i] = lp__alloc(ctx, (size_t)n * sizeof(double));
+        if (!k.values[i]) status = LP_NOMEM;
+        for (int64_t j = 0; status == LP_OK && j < n; j++)
+            k.values[i][j] = c->low + (c->high - c->low) * lp_rng_uniform(&rng);
+    }
+    if (status == LP_OK) status = compare(&k, result);
+    for (int i = 0; i < c->inputs; i++) lp__free(ctx, k.values[i]);
+    lp__free(ctx, k.weights);
+    lp_tape_destroy(k.tape);
+    return status;
+}

@@ -1,0 +1,66 @@
+/* The key-value cache: [slot][layer][capacity, width] for keys, the same for values. */
+#include "tensor/tape.h"
+
+struct lp_kv {
+    lp_ctx* ctx;
+    int64_t layers, width, capacity;
+    int32_t slots;
+    int64_t* length; /* [slots] */
+    float *keys, *values;
+};
+
+lp_status lp_kv_create(lp_ctx* ctx, int64_t layers, int64_t width, int32_t slots, int64_t capacity, lp_kv** out) {
+    *out = NULL;
+    if (!LP__REQUIRE(ctx, layers > 0 && width > 0 && slots > 0 && capacity > 0, "a cache has no empty side"))
+        return LP_INVALID;
+    size_t floats;
+    if (!lp__mul_ok((size_t)layers, (size_t)width, &floats) || !lp__mul_ok(floats, (size_t)slots, &floats) ||
+        !lp__mul_ok(floats, (size_t)capacity, &floats) || floats > SIZE_MAX / sizeof(float))
+        return lp__fail(ctx, LP_NOMEM, "a key-value cache of %d sequences of %lld tokens is too large",
+                        (int)slots, (long long)capacity);
+    lp_kv* kv = lp__calloc(ctx, 1, sizeof *kv);
+    if (!kv) return LP_NOMEM;
+    *kv = (lp_kv){.ctx = ctx, .layers = layers, .width = width, .capacity = capacity, .slots = slots};
+    kv->length = lp__calloc(ctx, (size_t)slots, sizeof *kv->length);
+    kv->keys = lp__alloc(ctx, floats * sizeof(float));
+    kv->values = lp__alloc(ctx, floats * sizeof(float));
+    if (!kv->length || !kv->keys || !kv->values) {
+        lp_kv_destroy(kv);
+        return LP_NOMEM;
+    }
+    *out = kv;
+    return LP_OK;
+}
+
+void lp_kv_destroy(lp_kv* kv) {
+    if (!kv) return;
+    lp__free(kv->ctx, kv->length);
+    lp__free(kv->ctx, kv->keys);
+    lp__free(kv->ctx, kv->values);
+    lp__free(kv->ctx, kv);
+}
+
+int64_t lp_kv_length(const lp_kv* kv, int32_t slot) { return kv->length[slot]; }
+void lp_kv_clear(lp_kv* kv, int32_t slot) { kv->length[slot] = 0; }
+void lp_kv_advance(lp_kv* kv, int32_t slot, int64_t rows) { kv->length[slot] += rows; }
+
+void lp_kv_fork(lp_kv* kv, int32_t from, int32_t to) {
+    const size_t bytes = (size_t)(kv->length[from] * kv->width) * sizeof(float);
+    for (int64_t layer = 0; layer < kv->layers; layer++) {
+        memcpy(lp__kv_keys(kv, layer, to), lp__kv_keys(kv, layer, from), bytes);
+        memcpy(lp__kv_values(kv, layer, to), lp__kv_values(kv, layer, from), bytes);
+    }
+    kv->length[to] = kv->length[from];
+}
+
+static size_t offset(const lp_kv* kv, int64_t layer, int32_t slot) {
+    return (size_t)(((int64_t)slot * kv->layers + layer) * kv->capacity * kv->width);
+}
+
+float* lp__kv_keys(lp_kv* kv, int64_t layer, int32_t slot) { return kv->keys + offset(kv, layer, slot); }
+float* lp__kv_values(lp_kv* kv, int64_t layer, int32_t slot) { return kv->values + offset(kv, layer, slot); }
+
+bool lp__kv_fits(const lp_kv* kv, int64_t layer, int32_t slot, int64_t rows, int64_t width) {
+    return layer >= 0 && layer < kv->layers && slot >= 0 && slot < kv->slots && width == kv->width &&
+           kv->length[slot] + rows <= kv->capacity;
+}

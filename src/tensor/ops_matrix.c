@@ -1,0 +1,148 @@
+/* Products, transposition, and taking rows or elements by index. */
+#include "tensor/tape.h"
+
+#define real float
+#define FN(name) name##_f32
+#include "tensor/matrix.inc"
+#undef real
+#undef FN
+
+#define real double
+#define FN(name) name##_f64
+#include "tensor/matrix.inc"
+#undef real
+#undef FN
+
+/* Below this many multiplications a plain loop beats packing and the thread pool. */
+enum { SMALL_PRODUCT = 4096 };
+
+static bool small(const lp__node* node, int64_t k) { return lp__size(node) * k <= SMALL_PRODUCT; }
+
+static void gemm(lp__node* node, lp__trans trans, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
+                 const float* b, int64_t ldb, float* c, int64_t ldc, bool accumulate) {
+    lp_status status =
+        lp__gemm(lp__node_ctx(node), trans, m, n, k, a, lda, b, ldb, c, ldc, accumulate);
+    if (status != LP_OK) lp__tape_fail(node->tape, status);
+}
+
+/* Y = A B;  dA += dY B^T;  dB += A^T dY. */
+static void matmul_forward_gemm(lp__node* node) {
+    const lp__node *a = node->in[0], *b = node->in[1];
+    const int64_t m = a->t.rows, k = a->t.cols, n = b->t.cols;
+    if (small(node, k)) {
+        matmul_forward_f32(node);
+        return;
+    }
+    gemm(node, LP__NN, m, n, k, a->t.data, k, b->t.data, n, node->t.data, n, false);
+}
+
+static void matmul_backward_gemm(lp__node* node) {
+    lp__node *a = node->in[0], *b = node->in[1];
+    const int64_t m = a->t.rows, k = a->t.cols, n = b->t.cols;
+    if (small(node, k)) {
+        matmul_backward_f32(node);
+        return;
+    }
+    bool fresh;
+    float* da = lp__grad_raw(a, &fresh);
+    if (da) gemm(node, LP__NT, m, k, n, node->t.grad, n, b->t.data, n, da, k, !fresh);
+    float* db = lp__grad_raw(b, &fresh);
+    if (db) gemm(node, LP__TN, k, n, m, a->t.data, k, node->t.grad, n, db, n, !fresh);
+}
+
+/* Y = X W^T + b;  dX += dY W;  dW += dY^T X, a chain over the rows of X from the stored gradient;  db likewise. */
+static void linear_forward_gemm(lp__node* node) {
+    const lp__node *x = node->in[0], *b = node->in[2];
+    lp__node* w = node->in[1];
+    const int64_t m = x->t.rows, k = x->t.cols, n = w->t.rows;
+    float* y = node->t.data;
+    const float* packed = lp__packed_weight(lp__node_ctx(node), w);
+    if (packed) {
+        lp__gemm_packed(lp__node_ctx(node), m, n, k, x->t.data, k, packed, y, n, false);
+    } else {
+        gemm(node, LP__NT, m, n, k, x->t.data, k, w->t.data, k, y, n, false);
+    }
+    if (!b) return;
+    const float* bias = b->t.data;
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t j = 0; j < n; j++) y[i * n + j] += bias[j];
+    }
+}
+
+static void linear_backward_gemm(lp__node* node) {
+    lp__node *x = node->in[0], *w = node->in[1], *b = node->in[2];
+    const int64_t m = x->t.rows, k = x->t.cols, n = w->t.rows;
+    const float* dy = node->t.grad;
+    bool fresh;
+    float* dx = lp__grad_raw(x, &fresh);
+    if (dx) gemm(node, LP__NN, m, k, n, dy, n, w->t.data, k, dx, k, !fresh);
+    float* dw = lp__grad_raw(w, &fresh);
+    if (dw) gemm(node, LP__TN, n, k, m, dy, n, x->t.data, k, dw, k, !fresh);
+    float* db = lp__grad(b);
+    if (!db) return;
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t j = 0; j < n; j++) db[j] += dy[i * n + j];
+    }
+}
+
+const lp__op lp__op_matmul = {"matmul",
+                              {matmul_forward_gemm, matmul_forward_f64},
+                              {matmul_backward_gemm, matmul_backward_f64}};
+const lp__op lp__op_linear = {"linear",
+                              {linear_forward_gemm, linear_forward_f64},
+                              {linear_backward_gemm, linear_backward_f64}};
+#define OP(name)                                                                 \
+    const lp__op lp__op_##name = {#name,                                         \
+                                  {name##_forward_f32, name##_forward_f64},      \
+                                  {name##_backward_f32, name##_backward_f64}};
+OP(transpose)
+OP(rows)
+OP(pick)
+
+lp_tensor lp_matmul(lp_tape* t, lp_tensor a, lp_tensor b) {
+    lp_tensor in[2] = {a, b};
+    if (!lp__inputs_ok(t, in, 2)) return NULL;
+    if (!LP__REQUIRE(t->ctx, a->cols == b->rows, "matmul needs [m, k] and [k, n]"))
+        return lp__tape_fail(t, LP_INVALID);
+    return lp__apply(t, &lp__op_matmul, a->rows, b->cols, in, 2, NULL);
+}
+
+lp_tensor lp_transpose(lp_tape* t, lp_tensor a) {
+    if (!lp__inputs_ok(t, &a, 1)) return NULL;
+    return lp__apply(t, &lp__op_transpose, a->cols, a->rows, &a, 1, NULL);
+}
+
+lp_tensor lp_linear(lp_tape* t, lp_tensor x, lp_tensor w, lp_tensor b) {
+    lp_tensor in[3] = {x, w, b};
+    if (!lp__inputs_ok(t, in, 2)) return NULL;
+    if (!LP__REQUIRE(t->ctx, x->cols == w->cols, "linear needs x [m, in] and W [out, in]") ||
+        !LP__REQUIRE(t->ctx, !b || (b->rows == 1 && b->cols == w->rows), "the bias is [1, out]"))
+        return lp__tape_fail(t, LP_INVALID);
+    return lp__apply(t, &lp__op_linear, x->rows, w->rows, in, 3, NULL);
+}
+
+/* Whether all entries of an index [n, 1] lie in [0, limit). */
+static bool index_ok(lp_tape* t, lp_tensor index, int64_t limit) {
+    if (!LP__REQUIRE(t->ctx, index->type == LP_I32 && index->cols == 1, "an index is [n, 1] of LP_I32"))
+        return false;
+    const int32_t* at = index->data;
+    bool inside = true;
+    for (int64_t i = 0; i < index->rows; i++) inside = inside && at[i] >= 0 && at[i] < limit;
+    return LP__REQUIRE(t->ctx, inside, "an index is out of range");
+}
+
+lp_tensor lp_rows(lp_tape* t, lp_tensor x, lp_tensor index) {
+    lp_tensor in[2] = {x, index};
+    if (!lp__inputs_ok(t, in, 2)) return NULL;
+    if (!index_ok(t, index, x->rows)) return lp__tape_fail(t, LP_INVALID);
+    return lp__apply(t, &lp__op_rows, index->rows, x->cols, in, 2, NULL);
+}
+
+lp_tensor lp_pick(lp_tape* t, lp_tensor x, lp_tensor index) {
+    lp_tensor in[2] = {x, index};
+    if (!lp__inputs_ok(t, in, 2)) return NULL;
+    if (!index_ok(t, index, x->cols) ||
+        !LP__REQUIRE(t->ctx, index->rows == x->rows, "pick needs one index a row"))
+        return lp__tape_fail(t, LP_INVALID);
+    return lp__apply(t, &lp__op_pick, x->rows, 1, in, 2, NULL);
+}

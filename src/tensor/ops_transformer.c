@@ -1,0 +1,215 @@
+/* RMSNorm, rotary position embedding, SwiGLU: rows (or columns, for the gradient of a weight) are shared out to the
+ * threads, each output is computed by one of them. */
+#include "tensor/tape.h"
+
+static double sum_squares_f64(int64_t n, const double* x) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += x[i] * x[i];
+    return sum;
+}
+
+#define real float
+#define FN(name) name##_f32
+#define M(function) function##f
+#define SUM_SQUARES(n, x) lp__ctx_kernels(lp__node_ctx(node))->sum_squares(n, x)
+#include "tensor/transformer.inc"
+#undef real
+#undef FN
+#undef M
+#undef SUM_SQUARES
+
+#define real double
+#define FN(name) name##_f64
+#define M(function) function
+#define SUM_SQUARES(n, x) sum_squares_f64(n, x)
+#include "tensor/transformer.inc"
+#undef real
+#undef FN
+#undef M
+#undef SUM_SQUARES
+
+/* ---- sharing out ----------------------------------------------------------------------------------- */
+
+typedef struct range_job range_job;
+struct range_job {
+    lp__node* node;
+    void *out, *out2;
+    int64_t n, grain;
+    void (*run)(const range_job* job, int64_t from, int64_t to);
+};
+
+static void range_task(void* user, int64_t index, int worker) {
+    (void)worker;
+    const range_job* job = user;
+    const int64_t from = index * job->grain;
+    job->run(job, from, LP__MIN(from + job->grain, job->n));
+}
+
+/* Runs job->run over [0, n) in pieces of about `work` elements, each of `width` of them per index. */
+static void for_ranges(range_job* job, int64_t n, int64_t width) {
+    enum { PIECE = 1 << 13 };
+    job->n = n;
+    job->grain = LP__MAX(PIECE / LP__MAX(width, 1), 1);
+    lp__parallel_for(lp__node_ctx(job->node), (n + job->grain - 1) / job->grain, range_task, job);
+}
+
+static bool f64(const lp__node* node) { return node->t.type == LP_F64; }
+
+/* ---- RMSNorm --------------------------------------------------------------------------------------- */
+
+static void rmsnorm_run(const range_job* job, int64_t from, int64_t to) {
+    if (f64(job->node)) {
+        rmsnorm_rows_f64(job->node, from, to);
+    } else {
+        rmsnorm_rows_f32(job->node, from, to);
+    }
+}
+
+static void rmsnorm_dx_run(const range_job* job, int64_t from, int64_t to) {
+    if (f64(job->node)) {
+        rmsnorm_dx_f64(job->node, job->out, from, to);
+    } else {
+        rmsnorm_dx_f32(job->node, job->out, from, to);
+    }
+}
+
+static void rmsnorm_dw_run(const range_job* job, int64_t from, int64_t to) {
+    if (f64(job->node)) {
+        rmsnorm_dw_f64(job->node, job->out, from, to);
+    } else {
+        rmsnorm_dw_f32(job->node, job->out, from, to);
+    }
+}
+
+static void rmsnorm_forward(lp__node* node) {
+    node->saved = lp__tape_alloc(node->tape, (size_t)node->t.rows * sizeof(double));
+    if (!node->saved) return;
+    range_job job = {.node = node, .run = rmsnorm_run};
+    for_ranges(&job, node->t.rows, node->t.cols);
+}
+
+static void rmsnorm_backward(lp__node* node) {
+    range_job job = {.node = node, .run = rmsnorm_dx_run, .out = lp__grad(node->in[0])};
+    if (job.out) for_ranges(&job, node->t.rows, node->t.cols);
+    job.run = rmsnorm_dw_run;
+    job.out = lp__grad(node->in[1]);
+    if (job.out) for_ranges(&job, node->t.cols, node->t.rows);
+}
+
+const lp__op lp__op_rmsnorm = {
+    "rmsnorm", {rmsnorm_forward, rmsnorm_forward}, {rmsnorm_backward, rmsnorm_backward}};
+
+lp_tensor lp_rmsnorm(lp_tape* t, lp_tensor x, lp_tensor w, double eps) {
+    lp_tensor in[2] = {x, w};
+    if (!lp__inputs_ok(t, in, 2)) return NULL;
+    if (!LP__REQUIRE(t->ctx, w->rows == 1 && w->cols == x->cols, "the weight of a norm is [1, cols]"))
+        return lp__tape_fail(t, LP_INVALID);
+    lp__attr attr = {.number = {eps, 0}};
+    return lp__apply(t, &lp__op_rmsnorm, x->rows, x->cols, in, 2, &attr);
+}
+
+/* ---- rotary position embedding --------------------------------------------------------------------- */
+
+static void rope_run(const range_job* job, int64_t from, int64_t to) {
+    lp__node* node = job->node;
+    const bool forward = job->out == node->t.data;
+    const void* in = forward ? node->in[0]->t.data : node->t.grad;
+    const double direction = forward ? 1.0 : -1.0;
+    if (f64(node)) {
+        rope_rows_f64(node, in, job->out, direction, !forward, from, to);
+    } else {
+        rope_rows_f32(node, in, job->out, direction, !forward, from, to);
+    }
+}
+
+/* base^(-2 i / head_dim), in the type of the tape as transformers keeps it */
+static bool rope_frequencies(lp__node* node) {
+    const int64_t hd = node->attr.rope.head_dim, half = hd / 2;
+    node->saved = lp__tape_alloc(node->tape, (size_t)half * lp__dtype_bytes(node->t.type));
+    if (!node->saved) return false;
+    for (int64_t i = 0; i < half; i++) {
+        const double f = pow(node->attr.rope.base, -2.0 * (double)i / (double)hd);
+        if (f64(node)) {
+            ((double*)node->saved)[i] = f;
+        } else {
+            ((float*)node->saved)[i] = (float)f;
+        }
+    }
+    return true;
+}
+
+static void rope_forward(lp__node* node) {
+    if (!rope_frequencies(node)) return;
+    range_job job = {.node = node, .run = rope_run, .out = node->t.data};
+    for_ranges(&job, node->t.rows, node->t.cols);
+}
+
+static void rope_backward(lp__node* node) {
+    range_job job = {.node = node, .run = rope_run, .out = lp__grad(node->in[0])};
+    if (job.out) for_ranges(&job, node->t.rows, node->t.cols);
+}
+
+const lp__op lp__op_rope = {"rope", {rope_forward, rope_forward}, {rope_backward, rope_backward}};
+
+lp_tensor lp_rope(lp_tape* t, lp_tensor x, lp_tensor position, int64_t head_dim, double base) {
+    lp_tensor in[2] = {x, position};
+    if (!lp__inputs_ok(t, in, 2)) return NULL;
+    if (!LP__REQUIRE(t->ctx, head_dim > 0 && head_dim % 2 == 0 && x->cols % head_dim == 0,
+                     "rope needs whole heads of an even width") ||
+        !LP__REQUIRE(t->ctx, position->type == LP_I32 && position->cols == 1 && position->rows == x->rows,
+                     "rope needs one position a row, [rows, 1] of LP_I32"))
+        return lp__tape_fail(t, LP_INVALID);
+    lp__attr attr = {.rope = {head_dim, base}};
+    return lp__apply(t, &lp__op_rope, x->rows, x->cols, in, 2, &attr);
+}
+
+/* ---- SwiGLU ---------------------------------------------------------------------------------------- */
+
+static void swiglu_run(const range_job* job, int64_t from, int64_t to) {
+    lp__node* node = job->node;
+    if (f64(node)) {
+        swiglu_range_f64(node, from, to);
+        return;
+    }
+    const float *gate = node->in[0]->t.data, *up = node->in[1]->t.data;
+    lp__ctx_kernels(lp__node_ctx(node))
+        ->swiglu(to - from, gate + from, up + from, (float*)node->t.data + from);
+}
+
+static void swiglu_backward_run(const range_job* job, int64_t from, int64_t to) {
+    lp__node* node = job->node;
+    if (f64(node)) {
+        swiglu_backward_range_f64(node, job->out, job->out2, from, to);
+    } else if (job->out && job->out2) {
+        const float *gate = node->in[0]->t.data, *up = node->in[1]->t.data, *dy = node->t.grad;
+        lp__ctx_kernels(lp__node_ctx(node))
+            ->swiglu_backward(to - from, gate + from, up + from, dy + from, (float*)job->out + from,
+                              (float*)job->out2 + from);
+    } else {
+        swiglu_backward_range_f32(node, job->out, job->out2, from, to);
+    }
+}
+
+static void swiglu_forward(lp__node* node) {
+    range_job job = {.node = node, .run = swiglu_run};
+    for_ranges(&job, lp__size(node), 1);
+}
+
+static void swiglu_backward(lp__node* node) {
+    range_job job = {.node = node,
+                     .run = swiglu_backward_run,
+                     .out = lp__grad(node->in[0]),
+                     .out2 = lp__grad(node->in[1])};
+    for_ranges(&job, lp__size(node), 1);
+}
+
+const lp__op lp__op_swiglu = {
+    "swiglu", {swiglu_forward, swiglu_forward}, {swiglu_backward, swiglu_backward}};
+
+lp_tensor lp_swiglu(lp_tape* t, lp_tensor gate, lp_tensor up) {
+    lp_tensor in[2] = {gate, up};
+    if (!lp__inputs_ok(t, in, 2)) return NULL;
+    if (!LP__REQUIRE(t->ctx, gate->rows == up->rows && gate->cols == up->cols, "gate and up are of one shape"))
+        return lp__tape_fail(t, LP_INVALID);
+    return lp__apply(t, &lp__op_swiglu, gate->rows, gate->cols, in, 2, NULL);
+}

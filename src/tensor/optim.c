@@ -1,0 +1,197 @@
+/* Optimizers: one pass over each parameter, shared out to the threads in fixed pieces. */
+#include "tensor/params.h"
+
+enum { COOKIE = 0x6f70746d, PIECE = 1 << 15 };
+
+struct lp_optim {
+    lp_params* params;
+    lp_optim_def def;
+    int64_t count; /* of parameters that own their numbers */
+    void** first;  /* [count]: momentum, or the first moment; NULL where the kind has none */
+    void** second; /* [count]: the second moment */
+    int64_t steps;
+};
+
+/* What every element of one step shares. */
+typedef struct step {
+    const lp_optim_def* def;
+    const lp__kernels* kernels;
+    int64_t count; /* 1 at the first step */
+    double scale;  /* of the gradients: clipping */
+    double adam_step, sqrt_bias2;
+} step;
+
+#define real float
+#define FN(name) name##_f32
+#define M(function) function##f
+#include "tensor/optim.inc"
+#undef real
+#undef FN
+#undef M
+#define real double
+#define FN(name) name##_f64
+#define M(function) function
+#include "tensor/optim.inc"
+#undef real
+#undef FN
+#undef M
+
+lp_optim_def lp_optim_def_default(lp_optim_kind kind) {
+    return (lp_optim_def){.cookie = COOKIE,
+                          .kind = kind,
+                          .learning_rate = 1e-3,
+                          .beta1 = 0.9,
+                          .beta2 = 0.999,
+                          .eps = 1e-8,
+                          .weight_decay = kind == LP_ADAMW ? 0.01 : 0.0,
+                          .alpha = 0.99};
+}
+
+static lp_status check(lp_ctx* ctx, const lp_optim_def* def) {
+    if (!LP__REQUIRE(ctx, def->cookie == COOKIE, "begin with lp_optim_def_default")) return LP_INVALID;
+    const struct {
+        const char* name;
+        double value, low, high;
+    } ranges[] = {
+        {"learning_rate", def->learning_rate, 0, 1e30}, {"beta1", def->beta1, 0, 0.9999999999},
+        {"beta2", def->beta2, 0, 0.9999999999},         {"eps", def->eps, 0, 1e30},
+        {"weight_decay", def->weight_decay, 0, 1e30},   {"momentum", def->momentum, 0, 1e30},
+        {"alpha", def->alpha, 0, 1},                    {"max_grad_norm", def->max_grad_norm, 0, 1e300},
+    };
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+        if (!(ranges[i].value >= ranges[i].low && ranges[i].value <= ranges[i].high))
+            return lp__fail(ctx, LP_INVALID, "%s is %g: it must lie in [%g, %g]", ranges[i].name,
+                            ranges[i].value, ranges[i].low, ranges[i].high);
+    }
+    return LP_OK;
+}
+
+static lp__node* owner(const lp_optim* optim, int64_t i) { return lp__node_of(lp_params_get(optim->params, i)); }
+
+lp_status lp_optim_create(lp_params* params, const lp_optim_def* def, lp_optim** out) {
+    lp_ctx* ctx = params->ctx;
+    *out = NULL;
+    if (!LP__REQUIRE(ctx, params->trainable, "the set is frozen")) return LP_INVALID;
+    lp_status status = check(ctx, def);
+    if (status != LP_OK) return status;
+    lp_optim* optim = lp__calloc(ctx, 1, sizeof *optim);
+    if (!optim) return LP_NOMEM;
+    optim->params = params;
+    optim->def = *def;
+    optim->count = lp_params_count(params);
+    optim->first = lp__calloc(ctx, (size_t)optim->count, sizeof(void*));
+    optim->second = lp__calloc(ctx, (size_t)optim->count, sizeof(void*));
+    bool ok = optim->first && optim->second;
+    const bool adam = def->kind == LP_ADAM || def->kind == LP_ADAMW;
+    for (int64_t i = 0; ok && i < optim->count; i++) {
+        const size_t n = (size_t)lp__size(owner(optim, i)), bytes = lp__dtype_bytes(params->type);
+        if (adam || def->momentum > 0) ok = (optim->first[i] = lp__calloc(ctx, n, bytes)) != NULL;
+        if (ok && (adam || def->kind == LP_RMSPROP))
+            ok = (optim->second[i] = lp__calloc(ctx, n, bytes)) != NULL;
+    }
+    if (!ok) {
+        lp_optim_destroy(optim);
+        return LP_NOMEM;
+    }
+    *out = optim;
+    return LP_OK;
+}
+
+void lp_optim_destroy(lp_optim* optim) {
+    if (!optim) return;
+    lp_ctx* ctx = optim->params->ctx;
+    for (int64_t i = 0; i < optim->count; i++) {
+        if (optim->first) lp__free(ctx, optim->first[i]);
+        if (optim->second) lp__free(ctx, optim->second[i]);
+    }
+    lp__free(ctx, optim->first);
+    lp__free(ctx, optim->second);
+    lp__free(ctx, optim);
+}
+
+void lp_optim_set_learning_rate(lp_optim* optim, double learning_rate) { optim->def.learning_rate = learning_rate; }
+
+typedef struct optim_job {
+    const step* st;
+    lp__node* node;
+    void *first, *second;
+} optim_job;
+
+static void run_range(const optim_job* job, int64_t from, int64_t to) {
+    const lp_optim_def* def = job->st->def;
+    const bool f64 = job->node->t.type == LP_F64;
+    switch (def->kind) {
+    case LP_SGD:
+        if (f64) {
+            sgd_range_f64(job->st, job->node, job->first, from, to);
+        } else {
+            sgd_range_f32(job->st, job->node, job->first, from, to);
+        }
+        break;
+    case LP_RMSPROP:
+        if (f64) {
+            rmsprop_range_f64(job->st, job->node, job->first, job->second, from, to);
+        } else {
+            rmsprop_range_f32(job->st, job->node, job->first, job->second, from, to);
+        }
+        break;
+    case LP_ADAM:
+    case LP_ADAMW:
+        if (f64) {
+            adam_range_f64(job->st, job->node, job->first, job->second, from, to);
+        } else if (def->kind == LP_ADAM && def->weight_decay > 0) {
+            adam_range_f32(job->st, job->node, job->first, job->second, from, to);
+        } else {
+            job->st->kernels->adam(to - from, (float*)job->node->t.data + from,
+                                   (const float*)job->node->t.grad + from, (float*)job->first + from,
+                                   (float*)job->second + from, (float)job->st->scale, def->beta1,
+                                   def->beta2, (float)job->st->adam_step, (float)job->st->sqrt_bias2,
+                                   (float)def->eps, (float)(def->learning_rate * def->weight_decay));
+        }
+        break;
+    }
+}
+
+static void run_piece(void* user, int64_t index, int worker) {
+    (void)worker;
+    const optim_job* job = user;
+    const int64_t from = index * PIECE;
+    run_range(job, from, LP__MIN(from + PIECE, lp__size(job->node)));
+}
+
+/* Names the first gradient that is not finite. */
+static lp_status nonfinite(const lp_optim* optim) {
+    for (int64_t i = 0; i < optim->count; i++) {
+        lp_tensor x = lp_params_get(optim->params, i);
+        for (int64_t row = 0; row < x->rows; row++) {
+            for (int64_t col = 0; col < x->cols; col++) {
+                const double g = lp_grad_at(x, row, col);
+                if (!isfinite(g))
+                    return lp__fail(optim->params->ctx, LP_NONFINITE,
+                                    "the gradient of %s is %g at [%lld, %lld]: the step is refused, nothing moved",
+                                    lp_params_name(optim->params, i), g, (long long)row, (long long)col);
+            }
+        }
+    }
+    return lp__fail(optim->params->ctx, LP_NONFINITE, "the gradient norm is not finite: the step is refused");
+}
+
+lp_status lp_optim_step(lp_optim* optim, double* grad_norm) {
+    const double norm = lp_params_grad_norm(optim->params);
+    if (grad_norm) *grad_norm = norm;
+    if (!isfinite(norm)) return nonfinite(optim);
+    const lp_optim_def* def = &optim->def;
+    optim->steps++;
+    const double t = (double)optim->steps;
+    step st = {.def = def, .kernels = lp__ctx_kernels(optim->params->ctx), .count = optim->steps, .scale = 1.0};
+    st.adam_step = def->learning_rate / (1.0 - pow(def->beta1, t));
+    st.sqrt_bias2 = sqrt(1.0 - pow(def->beta2, t));
+    if (def->max_grad_norm > 0) st.scale = fmin(1.0, def->max_grad_norm / (norm + 1e-6));
+    for (int64_t i = 0; i < optim->count; i++) {
+        optim_job job = {&st, owner(optim, i), optim->first[i], optim->second[i]};
+        lp__parallel_for(optim->params->ctx, (lp__size(job.node) + PIECE - 1) / PIECE, run_piece, &job);
+    }
+    lp_params_zero_grad(optim->params);
+    lp_params_changed(optim->params);
+    return LP_OK;
+}

@@ -1,0 +1,265 @@
+/* Parameter sets: named leaves that outlive tapes. */
+#include "tensor/params.h"
+
+#include <math.h>
+
+lp_params* lp_params_create(lp_ctx* ctx, lp_dtype type, bool trainable) {
+    if (!LP__REQUIRE(ctx, type == LP_F32 || type == LP_F64, "parameters are LP_F32 or LP_F64"))
+        return NULL;
+    lp_params* params = lp__calloc(ctx, 1, sizeof *params);
+    if (!params) return NULL;
+    params->ctx = ctx;
+    params->type = type;
+    params->trainable = trainable;
+    return params;
+}
+
+static void node_destroy(lp_ctx* ctx, lp__node* node) {
+    if (!node) return;
+    if (!node->tied_to) {
+        lp__free(ctx, node->t.data);
+        lp__free(ctx, node->packed);
+    }
+    lp__free(ctx, node->t.grad);
+    lp__free(ctx, node);
+}
+
+void lp_params_destroy(lp_params* params) {
+    if (!params) return;
+    for (int64_t i = 0; i < params->count; i++) {
+        lp__free(params->ctx, params->items[i].name);
+        node_destroy(params->ctx, params->items[i].node);
+    }
+    lp__free(params->ctx, params->items);
+    lp__free(params->ctx, params);
+}
+
+lp_ctx* lp_params_ctx(const lp_params* params) { return params->ctx; }
+
+static lp__item* find(const lp_params* params, const char* name) {
+    for (int64_t i = 0; i < params->count; i++) {
+        if (strcmp(params->items[i].name, name) == 0) return &params->items[i];
+    }
+    return NULL;
+}
+
+/* A new entry with everything but its data. */
+static lp__node* item_add(lp_params* params, const char* name, int64_t rows, int64_t cols) {
+    lp_ctx* ctx = params->ctx;
+    if (params->count == params->capacity) {
+        const int64_t capacity = params->capacity ? 2 * params->capacity : 16;
+        lp__item* items = lp__realloc(ctx, params->items, (size_t)capacity * sizeof *items);
+        if (!items) return NULL;
+        params->items = items;
+        params->capacity = capacity;
+    }
+    lp__node* node = lp__calloc(ctx, 1, sizeof *node);
+    char* copy = lp__strdup(ctx, name, strlen(name));
+    if (!node || !copy) goto failed;
+    node->t.rows = rows;
+    node->t.cols = cols;
+    node->t.type = params->type;
+    if (params->trainable) {
+        node->t.grad = lp__calloc(ctx, (size_t)rows * (size_t)cols, lp__dtype_bytes(params->type));
+        if (!node->t.grad) goto failed;
+        node->t.needs_grad = true;
+    }
+    params->items[params->count].name = copy;
+    params->items[params->count].node = node;
+    params->count++;
+    return node;
+failed:
+    lp__free(ctx, copy);
+    lp__free(ctx, node);
+    return NULL;
+}
+
+lp_tensor lp_param(lp_params* params, const char* name, int64_t rows, int64_t cols) {
+    const lp__item* item = find(params, name);
+    if (item) {
+        const bool same = item->node->t.rows == rows && item->node->t.cols == cols;
+        return LP__REQUIRE(params->ctx, same, "a parameter of this name has another shape") ? &item->node->t
+                                                                                             : NULL;
+    }
+    if (!LP__REQUIRE(params->ctx, rows >= 0 && cols >= 0, "a parameter has no negative size")) return NULL;
+    size_t count;
+    if (!lp__mul_ok((size_t)rows, (size_t)cols, &count)) {
+        lp__fail(params->ctx, LP_NOMEM, "parameter %s of %lld x %lld is too large", name, (long long)rows,
+                 (long long)cols);
+        return NULL;
+    }
+    void* data = lp__calloc(params->ctx, count, lp__dtype_bytes(params->type));
+    lp__node* node = data ? item_add(params, name, rows, cols) : NULL;
+    if (!node) {
+        lp__free(params->ctx, data);
+        return NULL;
+    }
+    node->t.data = data;
+    return &node->t;
+}
+
+lp_tensor lp_param_randn(lp_params* params, const char* name, int64_t rows, int64_t cols, lp_rng* rng) {
+    const bool made = !find(params, name);
+    lp_tensor x = lp_param(params, name, rows, cols);
+    if (!x || !made) return x;
+    if (params->type == LP_F64) {
+        lp_rng_normal_f64(rng, x->data, rows * cols);
+    } else {
+        lp_rng_normal_f32(rng, x->data, rows * cols);
+    }
+    return x;
+}
+
+lp_tensor lp_param_tied(lp_params* params, const char* name, lp_tensor base) {
+    const lp__item* item = find(params, name);
+    if (item) return &item->node->t;
+    lp__node* node = item_add(params, name, base->rows, base->cols);
+    if (!node) return NULL;
+    node->t.data = base->data;
+    node->tied_to = lp__node_of(base);
+    return &node->t;
+}
+
+int64_t lp_params_count(const lp_params* params) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < params->count; i++) count += !params->items[i].node->tied_to;
+    return count;
+}
+
+/* The index-th entry that owns its numbers. */
+static const lp__item* owner(const lp_params* params, int64_t index) {
+    for (int64_t i = 0; i < params->count; i++) {
+        if (!params->items[i].node->tied_to && index-- == 0) return &params->items[i];
+    }
+    return NULL;
+}
+
+lp_tensor lp_params_get(const lp_params* params, int64_t index) {
+    const lp__item* item = owner(params, index);
+    return item ? &item->node->t : NULL;
+}
+
+const char* lp_params_name(const lp_params* params, int64_t index) {
+    const lp__item* item = owner(params, index);
+    return item ? item->name : NULL;
+}
+
+lp_tensor lp_params_find(const lp_params* params, const char* name) {
+    const lp__item* item = find(params, name);
+    return item ? &item->node->t : NULL;
+}
+
+int64_t lp_params_size(const lp_params* params) {
+    int64_t size = 0;
+    for (int64_t i = 0; i < params->count; i++) {
+        if (!params->items[i].node->tied_to) size += lp__size(params->items[i].node);
+    }
+    return size;
+}
+
+void lp_params_zero_grad(lp_params* params) {
+    for (int64_t i = 0; i < params->count; i++) {
+        lp__node* node = params->items[i].node;
+        if (node->t.grad)
+            memset(node->t.grad, 0, (size_t)lp__size(node) * lp__dtype_bytes(node->t.type));
+    }
+}
+
+void lp_params_changed(lp_params* params) {
+    for (int64_t i = 0; i < params->count; i++) params->items[i].node->packed_valid = false;
+}
+
+void lp_params_fold(lp_params* params) {
+    for (int64_t i = 0; i < params->count; i++) {
+        lp__node* node = params->items[i].node;
+        if (!node->tied_to || !node->t.grad) continue;
+        const int64_t n = lp__size(node);
+        if (params->type == LP_F64) {
+            double *to = node->tied_to->t.grad, *from = node->t.grad;
+            for (int64_t j = 0; j < n; j++) to[j] += from[j];
+        } else {
+            float *to = node->tied_to->t.grad, *from = node->t.grad;
+            for (int64_t j = 0; j < n; j++) to[j] += from[j];
+        }
+        memset(node->t.grad, 0, (size_t)n * lp__dtype_bytes(params->type));
+    }
+}
+
+/* ---- gradient norm: squares summed in fixed pieces, the pieces in order ----------------------------- */
+
+enum { NORM_PIECE = 1 << 16 };
+
+typedef struct norm_job {
+    const lp__node* node;
+    const lp__kernels* kernels;
+    double* sums;
+} norm_job;
+
+static void norm_piece(void* user, int64_t index, int worker) {
+    (void)worker;
+    const norm_job* job = user;
+    const int64_t from = index * NORM_PIECE, n = LP__MIN(lp__size(job->node) - from, (int64_t)NORM_PIECE);
+    if (job->node->t.type == LP_F32) {
+        job->sums[index] = job->kernels->sum_squares(n, (const float*)job->node->t.grad + from);
+        return;
+    }
+    const double* g = (const double*)job->node->t.grad + from;
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += g[i] * g[i];
+    job->sums[index] = sum;
+}
+
+double lp__grad_square_sum(lp_ctx* ctx, const lp__node* node) {
+    const int64_t pieces = (lp__size(node) + NORM_PIECE - 1) / NORM_PIECE;
+    lp__arena* scratch = lp__scratch(ctx);
+    const lp__mark mark = lp__arena_mark(scratch);
+    double few[16];
+    double* sums = pieces <= 16 ? few : lp__arena_alloc(scratch, (size_t)pieces * sizeof *sums);
+    double total = (double)NAN;
+    if (sums) {
+        norm_job job = {node, lp__ctx_kernels(ctx), sums};
+        lp__parallel_for(ctx, pieces, norm_piece, &job);
+        total = 0;
+        for (int64_t i = 0; i < pieces; i++) total += sums[i];
+    }
+    lp__arena_release(scratch, mark);
+    return total;
+}
+
+double lp_params_grad_norm(lp_params* params) {
+    lp_params_fold(params);
+    double total = 0;
+    for (int64_t i = 0; i < params->count; i++) {
+        const lp__node* node = params->items[i].node;
+        if (node->t.grad && !node->tied_to) total += lp__grad_square_sum(params->ctx, node);
+    }
+    return sqrt(total);
+}
+
+lp_status lp_params_copy(lp_params* to, const lp_params* from) {
+    for (int64_t i = 0; i < from->count; i++) {
+        const lp__item* item = &from->items[i];
+        if (item->node->tied_to) continue;
+        lp_tensor x = lp_params_find(to, item->name);
+        if (!x || x->rows != item->node->t.rows || x->cols != item->node->t.cols || x->type != from->type)
+            return lp__fail(to->ctx, LP_INVALID, "parameter %s is missing or of another shape or type",
+                            item->name);
+        memcpy(x->data, item->node->t.data, (size_t)lp__size(item->node) * lp__dtype_bytes(from->type));
+    }
+    lp_params_changed(to);
+    return LP_OK;
+}
+
+const float* lp__packed_weight(lp_ctx* ctx, lp__node* w) {
+    if (w->tape || w->t.type != LP_F32) return NULL;
+    if (w->tied_to) return lp__packed_weight(ctx, w->tied_to);
+    if (!w->packed) {
+        w->packed = lp__alloc(ctx, lp__packed_floats(ctx, w->t.cols, w->t.rows) * sizeof(float));
+        if (!w->packed) return NULL;
+    }
+    if (!w->packed_valid) {
+        lp__pack_transposed(ctx, w->t.cols, w->t.rows, w->t.data, w->t.cols, w->packed);
+        w->packed_valid = true;
+    }
+    return w->packed;
+}

@@ -1,0 +1,23 @@
+/* The inside of a parameter set. */
+#ifndef LP__PARAMS_H
+#define LP__PARAMS_H
+
+#include "tensor/tape.h"
+
+typedef struct lp__item {
+    char* name;
+    lp__node* node;
+} lp__item;
+
+struct lp_params {
+    lp_ctx* ctx;
+    lp_dtype type;
+    bool trainable;
+    lp__item* items; /* in order of creation, tied uses among them */
+    int64_t count, capacity;
+};
+
+/* Sum of the squares of a gradient, in double, in a fixed order; NaN when out of memory. */
+double lp__grad_square_sum(lp_ctx* ctx, const lp__node* node);
+
+#endif

@@ -1,0 +1,121 @@
+/* The inside of a tape: nodes, the op table, what an op may use. */
+#ifndef LP__TAPE_H
+#define LP__TAPE_H
+
+#include "base/base.h"
+#include "kernels/kernels.h"
+#include <logpi/tensor.h>
+#include <math.h>
+#include <string.h>
+
+typedef struct lp__node lp__node;
+
+/* An op: what it computes, and how its gradient flows. [0] is float, [1] double; both are the same text where
+ * the op has no kernels of its own. backward adds to the gradients of those inputs that need one. A failure is
+ * recorded with lp__tape_fail. */
+typedef struct lp__op {
+    const char* name;
+    void (*forward[2])(lp__node* node);
+    void (*backward[2])(lp__node* node);
+} lp__op;
+
+#define LP__OP(name) extern const lp__op lp__op_##name;
+#include "tensor/ops.inc"
+#undef LP__OP
+
+/* One sequence of an attention op: rows first .. first + count - 1 follow `past` cached rows of `slot`. */
+typedef struct lp__span {
+    int64_t first, count, past;
+    int32_t slot;
+} lp__span;
+
+/* What an op is told besides its inputs. */
+typedef union lp__attr {
+    struct {
+        double a, b; /* factor, addend, bounds, eps */
+    } number;
+    struct {
+        double temperature;
+        double* lse;    /* [rows], from forward to backward */
+        float* entropy; /* [rows], or NULL: not wanted */
+    } head;
+    struct {
+        int64_t head_dim;
+        double base;
+    } rope;
+    struct {
+        int64_t heads, kv_heads, sequences;
+        const lp__span* spans;
+        lp_kv* cache;
+        int64_t layer;
+    } attention;
+} lp__attr;
+
+enum { LP__MAX_INPUTS = 4 };
+
+struct lp__node {
+    struct lp_tensor_s t; /* first: an lp_tensor is a pointer to it */
+    const lp__op* op;     /* NULL: a leaf */
+    lp_tape* tape;        /* NULL: a parameter */
+    lp__node* previous;   /* on the tape */
+    lp__node* in[LP__MAX_INPUTS];
+    lp__attr attr;
+    void* saved; /* between forward and backward */
+    /* parameters only */
+    float* packed; /* W^T in panels for lp__gemm_packed, made when first used */
+    bool packed_valid;
+    lp__node* tied_to; /* the base of a tied use */
+};
+
+struct lp_tape {
+    lp_ctx* ctx;
+    lp__arena arena;
+    lp_dtype type;
+    bool recording;
+    lp_status status;
+    lp__node* last;
+};
+
+static inline lp__node* lp__node_of(lp_tensor x) { return (lp__node*)(uintptr_t)x; }
+static inline int64_t lp__size(const lp__node* n) { return n->t.rows * n->t.cols; }
+static inline size_t lp__dtype_bytes(lp_dtype type) { return type == LP_F64 ? 8 : 4; }
+static inline lp_ctx* lp__node_ctx(const lp__node* n) { return n->tape->ctx; }
+
+/* Makes the tape's status sticky; returns NULL so that a constructor can return it. */
+lp_tensor lp__tape_fail(lp_tape* tape, lp_status status);
+
+/* A leaf of the tape, its data not set. */
+lp__node* lp__leaf(lp_tape* tape, lp_dtype type, int64_t rows, int64_t cols);
+
+/* Runs an op of the tape's type; inputs may be NULL from the first unused on. NULL after a failure. */
+lp_tensor lp__apply(lp_tape* tape, const lp__op* op, int64_t rows, int64_t cols, const lp_tensor* inputs,
+                    int n_inputs, const lp__attr* attr);
+
+/* True if the tape is sound, all inputs are there, and none has another type than the tape's. */
+bool lp__inputs_ok(lp_tape* tape, const lp_tensor* inputs, int n_inputs);
+
+/* Memory of the tape until its reset; NULL after lp__tape_fail. */
+void* lp__tape_alloc(lp_tape* tape, size_t bytes);
+
+/* The gradient of a node, made zero if it is new; NULL if none is needed or memory is out. */
+void* lp__grad(lp__node* node);
+/* The same, but if it is new it is not cleared and *fresh is set: the caller must then write all of it. */
+void* lp__grad_raw(lp__node* node, bool* fresh);
+
+/* W^T of a parameter W [out, in] packed for lp__gemm_packed; NULL if node is no parameter or memory is out. */
+const float* lp__packed_weight(lp_ctx* ctx, lp__node* w);
+
+/* ---- key-value cache: the stored rows of a slot in a layer, [capacity, width] --------------------- */
+float* lp__kv_keys(lp_kv* kv, int64_t layer, int32_t slot);
+float* lp__kv_values(lp_kv* kv, int64_t layer, int32_t slot);
+bool lp__kv_fits(const lp_kv* kv, int64_t layer, int32_t slot, int64_t rows, int64_t width);
+
+/* ---- a row of logits: its maximum, log sum exp, and (if not NULL) its entropy, all from one order of sums, so that
+ * sampling and learning find the same bits. scratch: n floats, only for the entropy. ---------------------------- */
+typedef struct lp__row_stats {
+    float max;
+    double lse, entropy;
+} lp__row_stats;
+lp__row_stats lp__logits_stats(const struct lp__kernels* kernels, int64_t n, const float* z, float* scratch);
+
+#endif

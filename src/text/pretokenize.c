@@ -1,0 +1,143 @@
+#include "text/pretokenize.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+/* GPT-2's pattern as published, but \s spelled out as Unicode's White_Space: PCRE2's own \s also
+ * takes U+180E, which lost that property in Unicode 6.3. */
+#define SPACE                                                                                      \
+    "\\t-\\r\\x20\\x85\\xa0\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{"   \
+    "3000}"
+#define GPT2_PATTERN                                                                               \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE "\\p{L}\\p{N}]+|[" SPACE              \
+    "]+(?![^" SPACE "])|[" SPACE "]+"
+#define DIGIT_PATTERN "\\p{N}"
+
+/* A piece costs a few steps a character; anything beyond means that the pattern does not do what is
+ * said here. */
+#define MATCH_LIMIT    4000000000u
+#define HEAP_LIMIT_KIB (256u * 1024u)
+
+struct lp__pretokenizer {
+    lp_ctx* ctx;
+    pcre2_general_context* general;
+    pcre2_match_context* limits;
+    pcre2_match_data* match;
+    pcre2_code *digit, *words; /* digit: NULL where digits are not cut off */
+};
+
+static void* pcre_alloc(size_t bytes, void* user) {
+    return lp__alloc(user, bytes);
+}
+
+static void pcre_free(void* block, void* user) {
+    lp__free(user, block);
+}
+
+/* Not compiled to machine code: PCRE2 keeps that in executable pages of its own, which would not be
+ * freed with the context, and which hardened systems forbid. */
+static pcre2_code* compile(lp__pretokenizer* p, const char* pattern) {
+    pcre2_compile_context* settings = pcre2_compile_context_create(p->general);
+    if (!settings) return NULL;
+    int error;
+    PCRE2_SIZE where;
+    pcre2_code* code =
+        pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
+                      PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &error, &where, settings);
+    pcre2_compile_context_free(settings);
+    if (!code && error == PCRE2_ERROR_HEAP_FAILED) return NULL; /* the allocation has said so */
+    if (!code) {
+        lp__fail(p->ctx, LP_UNSUPPORTED,
+                 "this PCRE2 library refuses the tokenizer's pattern (error %d at %zu)", error,
+                 (size_t)where);
+        return NULL;
+    }
+    return code;
+}
+
+lp_status lp__pretokenizer_create(lp_ctx* ctx, lp__string name, lp__pretokenizer** out) {
+    bool smollm = lp__string_equal(name, lp__string_of("smollm"));
+    if (!smollm && !lp__string_equal(name, lp__string_of("gpt-2"))) {
+        return lp__fail(ctx, LP_UNSUPPORTED,
+                        "pre-tokenizer \"%.*s\" is not supported; \"smollm\" and \"gpt-2\" are",
+                        (int)LP__MIN(name.bytes, (size_t)80), name.data);
+    }
+    lp__pretokenizer* p = lp__calloc(ctx, 1, sizeof *p);
+    if (!p) return LP_NOMEM;
+    p->ctx = ctx;
+    p->general = pcre2_general_context_create(pcre_alloc, pcre_free, ctx);
+    if (p->general) p->limits = pcre2_match_context_create(p->general);
+    if (p->limits) p->match = pcre2_match_data_create(1, p->general);
+    if (p->match) p->words = compile(p, GPT2_PATTERN);
+    if (p->words && smollm) p->digit = compile(p, DIGIT_PATTERN);
+    if (!p->words || (smollm && !p->digit)) {
+        lp__pretokenizer_destroy(p);
+        return lp_error_status(ctx);
+    }
+    pcre2_set_match_limit(p->limits, MATCH_LIMIT);
+    pcre2_set_heap_limit(p->limits, HEAP_LIMIT_KIB);
+    *out = p;
+    return LP_OK;
+}
+
+void lp__pretokenizer_destroy(lp__pretokenizer* p) {
+    if (!p) return;
+    pcre2_code_free(p->digit);
+    pcre2_code_free(p->words);
+    pcre2_match_data_free(p->match);
+    pcre2_match_context_free(p->limits);
+    pcre2_general_context_free(p->general);
+    lp__free(p->ctx, p);
+}
+
+/* The first match at or after start: [*from, *to); false if there is none. */
+static lp_status find(lp__pretokenizer* p, const pcre2_code* code, const char* text, size_t bytes,
+                      size_t start, bool* found, size_t* from, size_t* to) {
+    int result =
+        pcre2_match(code, (PCRE2_SPTR)text, bytes, start, PCRE2_NO_UTF_CHECK, p->match, p->limits);
+    *found = result >= 0;
+    if (result == PCRE2_ERROR_NOMATCH) return LP_OK;
+    if (result == PCRE2_ERROR_NOMEMORY) return LP_NOMEM;
+    if (result < 0) {
+        return lp__fail(
+            p->ctx, LP_INVALID,
+            "the tokenizer's pattern gave up at byte %zu of a text of %zu (PCRE2 error %d)", start,
+            bytes, result);
+    }
+    const PCRE2_SIZE* range = pcre2_get_ovector_pointer(p->match);
+    *from = range[0];
+    *to = range[1];
+    return LP_OK;
+}
+
+/* The pattern leaves no gap: every character is a letter, a number, a space, or none of these. */
+static lp_status cut_words(lp__pretokenizer* p, const char* text, size_t bytes, lp__piece_fn piece,
+                           void* user) {
+    for (size_t at = 0; at < bytes;) {
+        bool found;
+        size_t from = at, to = bytes;
+        lp_status status = find(p, p->words, text, bytes, at, &found, &from, &to);
+        if (status == LP_OK && found && from > at) status = piece(user, text + at, from - at);
+        if (status == LP_OK) status = piece(user, text + from, to - from);
+        if (status != LP_OK) return status;
+        at = to;
+    }
+    return LP_OK;
+}
+
+lp_status lp__pretokenize(lp__pretokenizer* p, const char* text, size_t bytes, lp__piece_fn piece,
+                          void* user) {
+    if (!p->digit) return cut_words(p, text, bytes, piece, user);
+    for (size_t at = 0; at < bytes;) {
+        bool found;
+        size_t from = bytes, to = bytes;
+        lp_status status = find(p, p->digit, text, bytes, at, &found, &from, &to);
+        if (!found) from = to = bytes;
+        /* The words end where the digit begins: their lookahead must not see it. */
+        if (status == LP_OK) status = cut_words(p, text + at, from - at, piece, user);
+        if (status == LP_OK && found) status = piece(user, text + from, to - from);
+        if (status != LP_OK) return status;
+        at = to;
+    }
+    return LP_OK;
+}
