@@ -121,6 +121,9 @@ LP_API void lp_ctx_destroy(lp_ctx* ctx);
  * uses ctx. */
 LP_API const char* lp_error(const lp_ctx* ctx);
 LP_API lp_status lp_error_status(const lp_ctx* ctx);
+/* Records a failure of the caller's own (a callback, a file that it reads) as if the library had failed, and returns
+ * status. The message is cut at 1,000 bytes or so. */
+LP_API lp_status lp_fail(lp_ctx* ctx, lp_status status, const char* fmt, ...) LP_PRINTF(3, 4);
 
 /* Asks whatever runs in the context to stop: long calls return LP_CANCELLED soon, with everything
  * consistent. Async-signal-safe. Stays set until lp_cancel_clear. */

@@ -5,6 +5,7 @@
 #include <logpi/base.h>
 #include <logpi/lm.h>
 #include <logpi/pg.h>
+#include <logpi/run.h>
 #include <logpi/tensor.h>
 #include <logpi/text.h>
 #include <logpi/train.h>

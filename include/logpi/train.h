@@ -146,6 +146,10 @@ typedef struct lp_ppo_dists {
 } lp_ppo_dists;
 LP_API lp_ppo_dists lp_ppo_last_dists(const lp_ppo* ppo);
 
+/* Writes the policy as a Hugging Face folder (see lp_model_save), and its value head beside it as
+ * value_head.safetensors. */
+LP_API lp_status lp_ppo_save(const lp_ppo* ppo, const char* folder);
+
 LP_API double lp_ppo_kl_coef(const lp_ppo* ppo);
 LP_API int64_t lp_ppo_steps(const lp_ppo* ppo); /* steps done so far */
 

@@ -38,15 +38,28 @@ lp_status lp_error_status(const lp_ctx* ctx) {
     return ctx ? ctx->error_status : LP_OK;
 }
 
-lp_status lp__fail(lp_ctx* ctx, lp_status status, const char* fmt, ...) {
+static lp_status record(lp_ctx* ctx, lp_status status, const char* fmt, va_list args) {
     /* Formatted apart first: an argument may be the old message. */
     char text[sizeof ctx->error];
-    va_list args;
-    va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
-    va_end(args);
     memcpy(ctx->error, text, sizeof text);
     ctx->error_status = status;
+    return status;
+}
+
+lp_status lp__fail(lp_ctx* ctx, lp_status status, const char* fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    record(ctx, status, fmt, args);
+    va_end(args);
+    return status;
+}
+
+lp_status lp_fail(lp_ctx* ctx, lp_status status, const char* fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    record(ctx, status, fmt, args);
+    va_end(args);
     return status;
 }
 

@@ -1,0 +1,48 @@
+/* What the verbs of the program share. */
+#ifndef CLI_H
+#define CLI_H
+
+#include <jansson.h>
+#include <logpi/logpi.h>
+
+enum { EXIT_OK = 0, EXIT_FAILURE_ = 1, EXIT_USAGE = 2, EXIT_BAD_INPUT = 3, EXIT_IO = 4, EXIT_DIVERGED = 5 };
+
+/* A verb: its name, what it does in a line, how it is called, its options, and the function. */
+typedef struct verb {
+    const char *name, *summary, *usage;
+    lp_scope scope;
+    bool threads, isa; /* whether it has these options; without --threads it runs on one */
+    int (*run)(lp_ctx* ctx, const lp_options* options);
+} verb;
+
+extern const verb verb_step, verb_gradcheck, verb_info, verb_generate, verb_train_ppo, verb_bench;
+
+/* Says on stderr what went wrong and returns the exit code of the status. */
+int cli_fail(const lp_ctx* ctx, lp_status status);
+/* The same for a mistake of the command line; exit code 2. */
+int cli_usage(const char* fmt, ...) LP_PRINTF(1, 2);
+/* A context with the threads and instruction set that the options ask for (both optional in the scope); NULL after
+ * saying why. SIGINT, SIGTERM and SIGHUP cancel it. */
+lp_ctx* cli_context(int threads, const char* isa);
+/* The signal that asked to stop, or 0. */
+int cli_signal(void);
+
+/* Opens the model that --model names: smollm2, tiny, or a path. */
+lp_status cli_model_open(lp_ctx* ctx, const char* name, lp_model** model);
+/* Prompts of --prompt and --prompts, in that order; texts (one a prompt) is freed by cli_texts_free. */
+typedef struct texts {
+    char** items;
+    int count;
+} texts;
+lp_status cli_prompts(lp_ctx* ctx, const lp_options* options, texts* out);
+void cli_texts_free(texts* t);
+
+/* Prints a JSON object on a line of its own and frees it. digits: of numbers. */
+int cli_print_json(json_t* object, int digits);
+/* A matrix [rows, cols] as JSON rows; a vector as one list. */
+json_t* cli_json_vector(const double* x, int64_t n);
+json_t* cli_json_matrix(const double* x, int64_t rows, int64_t cols);
+/* A matrix as NumPy prints it. */
+void cli_print_matrix(const double* x, int64_t rows, int64_t cols, int digits);
+
+#endif

@@ -1,0 +1,77 @@
+/* logpi generate: sample from a model. */
+#include "cli.h"
+#include <stdio.h>
+#include <string.h>
+
+static int run(lp_ctx* ctx, const lp_options* options);
+
+const verb verb_generate = {.name = "generate",
+                            .summary = "sample from a language model",
+                            .usage = "generate --prompt TEXT [OPTIONS]",
+                            .scope = LP_SCOPE_GENERATE,
+                            .threads = true,
+                            .isa = true,
+                            .run = run};
+
+/* {"prompt", "text", "tokens", "logprobs", "finish_reason"} */
+static int print_object(const lp_generation* g, int64_t s, const char* prompt, const char* text) {
+    json_t *tokens = json_array(), *logprobs = json_array();
+    for (int64_t i = g->response_offsets[s]; i < g->response_offsets[s + 1]; i++) {
+        json_array_append_new(tokens, json_integer(g->responses.ids[i]));
+        json_array_append_new(logprobs, json_real((double)g->log_probs[i]));
+    }
+    return cli_print_json(json_pack("{s:s, s:s, s:o, s:o, s:s}", "prompt", prompt, "text", text, "tokens", tokens,
+                                    "logprobs", logprobs, "finish_reason",
+                                    g->finish[s] == LP_FINISH_STOP ? "stop" : "length"),
+                          9);
+}
+
+static lp_status print_all(lp_ctx* ctx, const lp_options* options, const lp_model* model, const lp_generation* g,
+                           const texts* prompts, int copies) {
+    lp_text text = {0};
+    lp_status status = LP_OK;
+    for (int64_t s = 0; s < g->sequences; s++) {
+        text.bytes = 0;
+        status = lp_tokenizer_decode(lp_model_tokenizer(model), g->responses.ids + g->response_offsets[s],
+                                     g->response_offsets[s + 1] - g->response_offsets[s],
+                                     LP_DECODE_SKIP_SPECIAL | LP_DECODE_LOSSY, &text);
+        if (status != LP_OK) break;
+        const char* shown = text.bytes ? text.data : "";
+        if (lp_options_flag(options, "json")) {
+            if (print_object(g, s, prompts->items[s / copies], shown) != EXIT_OK) status = LP_NOMEM;
+        } else {
+            puts(shown);
+        }
+    }
+    lp_text_free(ctx, &text);
+    return status;
+}
+
+static int run(lp_ctx* ctx, const lp_options* options) {
+    if (lp_options_positionals(options) > 0)
+        return cli_usage("generate takes no argument \"%.60s\"; --prompt TEXT?", lp_options_positional(options, 0));
+    texts prompts;
+    lp_status status = cli_prompts(ctx, options, &prompts);
+    if (status != LP_OK) return cli_fail(ctx, status);
+    const int copies = (int)lp_options_int(options, "num_return_sequences");
+    lp_generate_def def = lp_generate_def_default();
+    def.max_new_tokens = lp_options_int(options, "max_new_tokens");
+    def.min_new_tokens = lp_options_int(options, "min_new_tokens");
+    def.temperature = lp_options_real(options, "temperature");
+    def.top_k = lp_options_int(options, "top_k");
+    def.top_p = lp_options_real(options, "top_p");
+    def.seed = (uint64_t)lp_options_int(options, "seed");
+    lp_model* model = NULL;
+    lp_weights* weights = NULL;
+    lp_prompts packed = {0};
+    lp_generation generation = {0};
+    status = cli_model_open(ctx, lp_options_text(options, "model"), &model);
+    for (int i = 0; status == LP_OK && i < prompts.count * copies; i++)
+        status = lp_prompts_add(ctx, &packed, model, prompts.items[i / copies], lp_options_flag(options, "chat"));
+    if (status == LP_OK) status = lp_model_load_weights(model, false, &weights);
+    if (status == LP_OK)
+        status = lp_generate(model, weights, &def, packed.count, packed.offsets, packed.tokens.ids, &generation);
+    if (status == LP_OK) status = print_all(ctx, options, model, &generation, &prompts, copies);
+    cli_texts_free(&prompts);
+    return status == LP_OK ? EXIT_OK : cli_fail(ctx, status);
+}

@@ -1,0 +1,206 @@
+/* logpi: the command line. */
+#include "cli.h"
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const verb* const verbs[] = {&verb_step,     &verb_train_ppo, &verb_generate,
+                                    &verb_info,     &verb_gradcheck, &verb_bench};
+enum { VERBS = sizeof verbs / sizeof *verbs };
+
+/* ---- signals: the first asks the context to stop, the second ends the program ---------------------- */
+
+static lp_ctx* running;
+static volatile sig_atomic_t caught;
+
+static void on_signal(int signal) {
+    if (caught) _exit(128 + signal);
+    caught = signal;
+    lp_cancel(running);
+    static const char text[] = "\nlogpi: stopping (once more: at once)\n";
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) return;
+}
+
+int cli_signal(void) { return (int)caught; }
+
+lp_ctx* cli_context(int threads, const char* isa) {
+    lp_ctx_def def = lp_ctx_def_default();
+    char error[512] = "";
+    def.threads = threads;
+    for (int i = 0; isa && i < LP_ISA_COUNT; i++) {
+        if (strcmp(isa, lp_isa_name((lp_isa)i)) == 0) def.isa = i;
+    }
+    if (isa && def.isa < 0) {
+        cli_usage("--isa is \"%.60s\": it must be scalar, avx2 or avx512", isa);
+        return NULL;
+    }
+    running = lp_ctx_create(&def, error, sizeof error);
+    if (!running) {
+        cli_usage("%s", error);
+        return NULL;
+    }
+    struct sigaction action = {.sa_handler = on_signal};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    return running;
+}
+
+/* ---- failures -------------------------------------------------------------------------------------- */
+
+int cli_usage(const char* fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    fputs("logpi: ", stderr);
+    vfprintf(stderr, fmt, args);
+    fputc('\n', stderr);
+    va_end(args);
+    return EXIT_USAGE;
+}
+
+int cli_fail(const lp_ctx* ctx, lp_status status) {
+    if (status == LP_CANCELLED && caught) {
+        fprintf(stderr, "logpi: stopped by signal %d\n", (int)caught);
+        return 128 + (int)caught;
+    }
+    const char* message = lp_error(ctx);
+    fprintf(stderr, "logpi: %s\n", message[0] ? message : lp_status_text(status));
+    switch (status) {
+    case LP_OK: return EXIT_OK;
+    case LP_INVALID: return EXIT_USAGE;
+    case LP_NOT_FOUND:
+    case LP_FORMAT:
+    case LP_UNSUPPORTED: return EXIT_BAD_INPUT;
+    case LP_IO:
+    case LP_CALLBACK: return EXIT_IO;
+    case LP_NONFINITE: return EXIT_DIVERGED;
+    case LP_CANCELLED:
+    case LP_NOMEM: break;
+    }
+    return EXIT_FAILURE_;
+}
+
+/* ---- help ------------------------------------------------------------------------------------------ */
+
+static void print_usage(FILE* to) {
+    fputs("logpi (log π): policy-gradient training in C, on a CPU\n\nusage: logpi VERB [OPTIONS]\n\n", to);
+    for (int i = 0; i < VERBS; i++) fprintf(to, "  %-12s %s\n", verbs[i]->name, verbs[i]->summary);
+    fputs("\nlogpi VERB --help lists the options of a verb; --version says what this build is.\n", to);
+}
+
+static int print_help(lp_ctx* ctx, const verb* v) {
+    char* help = lp_options_help(ctx, v->scope);
+    if (!help) return cli_fail(ctx, LP_NOMEM);
+    printf("usage: logpi %s\n\n%s\n\n%s", v->usage, v->summary, help);
+    return EXIT_OK;
+}
+
+static int print_version(void) {
+    lp_ctx* ctx = cli_context(0, NULL);
+    if (!ctx) return EXIT_USAGE;
+    const int version = lp_version();
+    printf("logpi %d.%d.%d, %s, %d threads\n", version / 10000, version / 100 % 100, version % 100,
+           lp_isa_name(lp_ctx_isa(ctx)), lp_ctx_threads(ctx));
+    lp_ctx_destroy(ctx);
+    return EXIT_OK;
+}
+
+static int unknown_verb(const char* word) {
+    const char* names[VERBS];
+    for (int i = 0; i < VERBS; i++) names[i] = verbs[i]->name;
+    const char* nearest = lp_nearest(word, names, VERBS);
+    return nearest ? cli_usage("unknown verb \"%.60s\"; did you mean \"%s\"?", word, nearest)
+                   : cli_usage("unknown verb \"%.60s\"; see logpi --help", word);
+}
+
+/* The verb that argv begins with, and how many words that took; "train ppo" takes two. NULL after saying why. */
+static const verb* find_verb(int argc, char** argv, int* words, int* code) {
+    *words = 1;
+    *code = EXIT_USAGE;
+    for (int i = 0; i < VERBS; i++) {
+        if (verbs[i] == &verb_train_ppo || strcmp(argv[0], verbs[i]->name) != 0) continue;
+        return verbs[i];
+    }
+    if (strcmp(argv[0], "train") != 0) {
+        *code = unknown_verb(argv[0]);
+        return NULL;
+    }
+    if (argc > 1 && strcmp(argv[1], "ppo") == 0) {
+        *words = 2;
+        return &verb_train_ppo;
+    }
+    if (argc > 1 && strcmp(argv[1], "--help") != 0) {
+        *code = cli_usage("unknown algorithm \"%.60s\"; known: ppo", argv[1]);
+        return NULL;
+    }
+    if (argc > 1) return &verb_train_ppo;
+    *code = cli_usage("train needs an algorithm: logpi train ppo");
+    return NULL;
+}
+
+static bool wants(int argc, char** argv, const char* word) {
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], word) == 0) return true;
+    }
+    return false;
+}
+
+/* Results that did not reach stdout are a failure. */
+static int close_stdout(int code) {
+    const bool lost = ferror(stdout) != 0;
+    if ((fflush(stdout) != 0 || lost) && code == EXIT_OK) {
+        fputs("logpi: could not write to standard output\n", stderr);
+        return EXIT_IO;
+    }
+    return code;
+}
+
+static int run_verb(const verb* v, int argc, char** argv) {
+    /* the command line is read in a context of its own: it says what the real one must be */
+    char error[512] = "";
+    lp_ctx_def def = lp_ctx_def_default();
+    def.threads = 1;
+    lp_ctx* parsing = lp_ctx_create(&def, error, sizeof error);
+    if (!parsing) return cli_usage("%s", error);
+    lp_options* options;
+    int code;
+    lp_status status = lp_options_parse(parsing, v->scope, argc, argv, &options);
+    if (wants(argc, argv, "--help")) {
+        code = print_help(parsing, v);
+    } else if (status != LP_OK) {
+        code = cli_fail(parsing, status);
+    } else {
+        lp_ctx* ctx = cli_context(v->threads ? (int)lp_options_int(options, "threads") : 1,
+                                  v->isa ? lp_options_text(options, "isa") : NULL);
+        code = ctx ? v->run(ctx, options) : EXIT_USAGE;
+        if (ctx) {
+            running = parsing; /* a late signal finds a living context */
+            lp_ctx_destroy(ctx);
+        }
+    }
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGHUP, SIG_DFL);
+    lp_ctx_destroy(parsing);
+    return code;
+}
+
+int main(int argc, char** argv) {
+    if (argc < 2) {
+        print_usage(stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+        print_usage(stdout);
+        return close_stdout(EXIT_OK);
+    }
+    if (strcmp(argv[1], "--version") == 0) return close_stdout(print_version());
+    int words, code;
+    const verb* v = find_verb(argc - 1, argv + 1, &words, &code);
+    if (!v) return code;
+    return close_stdout(run_verb(v, argc - 1 - words, argv + 1 + words));
+}

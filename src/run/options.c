@@ -1,0 +1,279 @@
+/* The option parser: the table, the command line, and help. */
+#include "base/base.h"
+#include <errno.h>
+#include <logpi/run.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum option_type { INT, REAL, FLAG, TEXT, LIST } option_type;
+
+typedef struct option {
+    lp_scope scope;
+    const char* name;
+    option_type type;
+    const char* standard; /* the default as text */
+    double low, high;
+    const char *argument, *help;
+} option;
+
+static const option table[] = {
+#define LP_OPTION(scope, name, type, standard, low, high, argument, help) \
+    {LP_SCOPE_##scope, name, type, standard, low, high, argument, help},
+#include "run/options.inc"
+#undef LP_OPTION
+};
+enum { OPTIONS = sizeof table / sizeof *table, MAX_NAME = 64 };
+
+/* One value that was given: of option `index` of the table, or a positional argument (-1). */
+typedef struct given {
+    int index;
+    const char* text;
+} given;
+
+struct lp_options {
+    lp_ctx* ctx;
+    lp_scope scope;
+    given* items;
+    int count;
+};
+
+/* Whether two names are the same when '-' and '_' are; a ends after `length` bytes. */
+static bool same_name(const char* a, size_t length, const char* b) {
+    if (strlen(b) != length) return false;
+    for (size_t i = 0; i < length; i++) {
+        if ((a[i] == '-' ? '_' : a[i]) != b[i]) return false;
+    }
+    return true;
+}
+
+static int find(lp_scope scope, const char* name, size_t length) {
+    for (int i = 0; i < (int)OPTIONS; i++) {
+        if (table[i].scope == scope && same_name(name, length, table[i].name)) return i;
+    }
+    return -1;
+}
+
+/* Levenshtein's distance, of words shorter than MAX_NAME. */
+static int distance(const char* a, const char* b) {
+    const size_t n = strlen(a), m = strlen(b);
+    int row[MAX_NAME + 1];
+    if (n >= MAX_NAME || m >= MAX_NAME) return MAX_NAME;
+    for (size_t j = 0; j <= m; j++) row[j] = (int)j;
+    for (size_t i = 1; i <= n; i++) {
+        int diagonal = row[0];
+        row[0] = (int)i;
+        for (size_t j = 1; j <= m; j++) {
+            const int change = diagonal + ((a[i - 1] == '-' ? '_' : a[i - 1]) != b[j - 1]);
+            diagonal = row[j];
+            row[j] = LP__MIN(change, LP__MIN(row[j], row[j - 1]) + 1);
+        }
+    }
+    return row[m];
+}
+
+const char* lp_nearest(const char* word, const char* const* words, int count) {
+    const char* best = NULL;
+    int least = LP__MAX((int)strlen(word) / 2, 1) + 1;
+    for (int i = 0; i < count; i++) {
+        const int d = distance(word, words[i]);
+        if (d < least) {
+            least = d;
+            best = words[i];
+        }
+    }
+    return best;
+}
+
+static lp_status unknown(lp_ctx* ctx, lp_scope scope, const char* name, size_t length) {
+    char word[MAX_NAME];
+    snprintf(word, sizeof word, "%.*s", (int)LP__MIN(length, (size_t)MAX_NAME - 1), name);
+    const char* names[OPTIONS];
+    int count = 0;
+    for (int i = 0; i < (int)OPTIONS; i++) {
+        if (table[i].scope == scope) names[count++] = table[i].name;
+    }
+    const char* nearest = lp_nearest(word, names, count);
+    return nearest ? lp__fail(ctx, LP_INVALID, "unknown option --%s; did you mean --%s?", word, nearest)
+                   : lp__fail(ctx, LP_INVALID, "unknown option --%s; see --help", word);
+}
+
+static bool parse_number(const option* o, const char* text, double* value) {
+    char* end;
+    if (*text == 0 || *text == ' ') return false;
+    *value = strtod(text, &end);
+    if (*end != 0 || !isfinite(*value)) return false;
+    return o->type == REAL || *value == floor(*value);
+}
+
+static lp_status check_value(lp_ctx* ctx, const option* o, const char* text) {
+    if (o->type == FLAG) {
+        if (strcmp(text, "true") == 0 || strcmp(text, "false") == 0) return LP_OK;
+        return lp__fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be true or false", o->name, text);
+    }
+    if (o->type != INT && o->type != REAL) return LP_OK;
+    double value;
+    if (!parse_number(o, text, &value))
+        return lp__fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be %s", o->name, text,
+                        o->type == INT ? "a whole number" : "a number");
+    if (value < o->low || value > o->high)
+        return lp__fail(ctx, LP_INVALID, "--%s is %s: it must lie in [%.15g, %.15g]", o->name, text, o->low, o->high);
+    return LP_OK;
+}
+
+/* Reads the option at argv[*at]; *at moves on to its last word. */
+static lp_status parse_one(lp_options* options, int argc, char* const* argv, int* at) {
+    const char* name = argv[*at] + 2;
+    const char* equals = strchr(name, '=');
+    const size_t length = equals ? (size_t)(equals - name) : strlen(name);
+    int index = find(options->scope, name, length);
+    const char* text = equals ? equals + 1 : NULL;
+    if (index < 0 && !equals && length > 3 && strncmp(name, "no", 2) == 0 && (name[2] == '-' || name[2] == '_')) {
+        index = find(options->scope, name + 3, length - 3);
+        if (index >= 0 && table[index].type == FLAG) text = "false";
+    }
+    if (index < 0 || (!text && strncmp(name, "no", 2) == 0 && !same_name(name, length, table[index].name)))
+        return unknown(options->ctx, options->scope, name, length);
+    const option* o = &table[index];
+    if (!text && o->type == FLAG) text = "true";
+    if (!text) {
+        if (*at + 1 >= argc) return lp__fail(options->ctx, LP_INVALID, "--%s needs a value: %s", o->name, o->argument);
+        text = argv[++*at];
+    }
+    lp_status status = check_value(options->ctx, o, text);
+    if (status != LP_OK) return status;
+    if (o->type != LIST && lp_options_given(options, o->name))
+        return lp__fail(options->ctx, LP_INVALID, "--%s is given twice", o->name);
+    options->items[options->count++] = (given){index, text};
+    return LP_OK;
+}
+
+lp_status lp_options_parse(lp_ctx* ctx, lp_scope scope, int argc, char* const* argv, lp_options** out) {
+    *out = NULL;
+    lp_options* options = lp__calloc(ctx, 1, sizeof *options);
+    if (!options) return LP_NOMEM;
+    *options = (lp_options){.ctx = ctx, .scope = scope};
+    options->items = lp__calloc(ctx, (size_t)argc + 1, sizeof *options->items);
+    lp_status status = options->items ? LP_OK : LP_NOMEM;
+    bool words_only = false;
+    for (int i = 0; status == LP_OK && i < argc; i++) {
+        if (words_only || strncmp(argv[i], "--", 2) != 0) {
+            if (!words_only && argv[i][0] == '-' && argv[i][1] != 0) {
+                status = lp__fail(ctx, LP_INVALID, "unknown option %.60s: options begin with --", argv[i]);
+            } else {
+                options->items[options->count++] = (given){-1, argv[i]};
+            }
+        } else if (argv[i][2] == 0) {
+            words_only = true;
+        } else {
+            status = parse_one(options, argc, argv, &i);
+        }
+    }
+    if (status != LP_OK) {
+        lp_options_destroy(options);
+        return status;
+    }
+    *out = options;
+    return LP_OK;
+}
+
+void lp_options_destroy(lp_options* options) {
+    if (!options) return;
+    lp__free(options->ctx, options->items);
+    lp__free(options->ctx, options);
+}
+
+/* ---- values ---------------------------------------------------------------------------------------- */
+
+static const option* row(const lp_options* options, const char* name) {
+    const int index = find(options->scope, name, strlen(name));
+    return LP__REQUIRE(options->ctx, index >= 0, "no option of this name in this scope") ? &table[index] : NULL;
+}
+
+static const char* text_of(const lp_options* options, const option* o) {
+    for (int i = 0; i < options->count; i++) {
+        if (options->items[i].index == o - table) return options->items[i].text;
+    }
+    return o->standard;
+}
+
+bool lp_options_given(const lp_options* options, const char* name) { return lp_options_count(options, name) > 0; }
+
+double lp_options_real(const lp_options* options, const char* name) {
+    const option* o = row(options, name);
+    const char* text = o ? text_of(options, o) : NULL;
+    return text ? strtod(text, NULL) : 0.0;
+}
+
+int64_t lp_options_int(const lp_options* options, const char* name) {
+    return (int64_t)lp_options_real(options, name);
+}
+
+bool lp_options_flag(const lp_options* options, const char* name) {
+    const option* o = row(options, name);
+    const char* text = o ? text_of(options, o) : NULL;
+    return text && strcmp(text, "true") == 0;
+}
+
+const char* lp_options_text(const lp_options* options, const char* name) {
+    const option* o = row(options, name);
+    return o ? text_of(options, o) : NULL;
+}
+
+static const char* item(const lp_options* options, int table_index, int index, int* count) {
+    const char* found = NULL;
+    *count = 0;
+    for (int i = 0; i < options->count; i++) {
+        if (options->items[i].index == table_index && (*count)++ == index) found = options->items[i].text;
+    }
+    return found;
+}
+
+int lp_options_count(const lp_options* options, const char* name) {
+    const option* o = row(options, name);
+    int count = 0;
+    if (o) item(options, (int)(o - table), -1, &count);
+    return count;
+}
+
+const char* lp_options_item(const lp_options* options, const char* name, int index) {
+    const option* o = row(options, name);
+    int count;
+    return o ? item(options, (int)(o - table), index, &count) : NULL;
+}
+
+int lp_options_positionals(const lp_options* options) {
+    int count;
+    item(options, -1, -1, &count);
+    return count;
+}
+
+const char* lp_options_positional(const lp_options* options, int index) {
+    int count;
+    return item(options, -1, index, &count);
+}
+
+/* ---- help ------------------------------------------------------------------------------------------ */
+
+static int help_line(char* to, size_t room, const option* o) {
+    char left[MAX_NAME + 32], standard[MAX_NAME] = "";
+    snprintf(left, sizeof left, "--%s%s%s", o->name, o->argument ? " " : "", o->argument ? o->argument : "");
+    if (o->standard) snprintf(standard, sizeof standard, " [%s]", o->standard);
+    return snprintf(to, room, "  %-28s %s%s\n", left, o->help, standard);
+}
+
+char* lp_options_help(lp_ctx* ctx, lp_scope scope) {
+    size_t bytes = 1;
+    for (int i = 0; i < (int)OPTIONS; i++) {
+        if (table[i].scope == scope) bytes += (size_t)help_line(NULL, 0, &table[i]);
+    }
+    char* help = lp__alloc(ctx, bytes);
+    if (!help) return NULL;
+    size_t at = 0;
+    help[0] = 0;
+    for (int i = 0; i < (int)OPTIONS; i++) {
+        if (table[i].scope == scope) at += (size_t)help_line(help + at, bytes - at, &table[i]);
+    }
+    return help;
+}
