@@ -60,7 +60,7 @@ static bool is_chatml(lp__string rest, lp__string* system) {
         "{%ifnotadd_generation_promptisdefined%}{%setadd_generation_prompt=false%}{%endif%}");
     if (!skip(&rest, "{%formessageinmessages%}")) return false;
     if (skip(&rest, "{%ifloop.firstandmessages[0]['role']!='system'%}{{'" START "system\n")) {
-        const char* end = memmem(rest.data, rest.bytes, END, strlen(END));
+        const char* end = strstr(rest.data, END); /* the text is terminated */
         if (!end) return false;
         *system = (lp__string){rest.data, (size_t)(end - rest.data)};
         if (memchr(system->data, '\'', system->bytes) || memchr(system->data, '\\', system->bytes))
@@ -82,7 +82,7 @@ lp_status lp__chat_template_read(lp_ctx* ctx, lp__string source, lp_chat_format*
     lp_text text = {0};
     lp_status status = canonical(ctx, source, &text);
     /* Jinja drops the line feed that ends a template. */
-    if (text.bytes > 0 && text.data[text.bytes - 1] == '\n') text.bytes--;
+    if (text.bytes > 0 && text.data[text.bytes - 1] == '\n') text.data[--text.bytes] = '\0';
     lp__string first;
     if (status == LP_OK && text.bytes > 0 &&
         is_chatml((lp__string){text.data, text.bytes}, &first)) {
