@@ -134,8 +134,8 @@ LP_API bool lp_cancelled(const lp_ctx* ctx);
 LP_API int lp_ctx_threads(const lp_ctx* ctx);
 LP_API lp_isa lp_ctx_isa(const lp_ctx* ctx);
 
-/* Memory that the context holds now, and the most it has held, in bytes; and the number of calls of the
- * allocator so far (a training loop must not raise it after its first step). */
+/* Memory that the context holds now, and the most it has held, in bytes; and how often it has asked the
+ * allocator for memory so far (a training loop must not raise it after its first step). */
 typedef struct lp_memory {
     size_t bytes, peak_bytes;
     uint64_t allocations;
@@ -172,6 +172,7 @@ typedef struct lp_rng {
     double normal;
 } lp_rng;
 
+/* index < 2^56; a stream has 2^34 words. */
 LP_API lp_rng lp_rng_philox(uint64_t seed, lp_purpose purpose, uint64_t index, uint32_t step);
 LP_API lp_rng lp_rng_numpy(uint32_t seed); /* np.random.seed(seed) */
 LP_API lp_rng lp_rng_torch(uint64_t seed); /* torch.manual_seed(seed) */
@@ -189,16 +190,16 @@ LP_API void lp_rng_normal_f32(lp_rng* rng, float* out, int64_t n);
 LP_API void lp_rng_normal_f64(lp_rng* rng, double* out, int64_t n);
 
 /* Index in [0, k) drawn with the probabilities p (k >= 1, non-negative, summing to 1 up to rounding).
- * NumPy: np.random.choice(k, p=p). PyTorch: torch.multinomial(p, 1), argmax of p / q in float32 with
- * q = -log1p(-u). Philox: the inverse of the cumulative sum. Returns -1 if no entry of p is positive and
+ * NumPy: np.random.choice(k, p=p). PyTorch: torch.multinomial(p, 1), argmax of p / q in the type of p
+ * with q = -log1p(-u). Philox: the inverse of the cumulative sum. Returns -1 if no entry of p is positive and
  * finite. */
 LP_API int64_t lp_rng_choice_f32(lp_rng* rng, const float* p, int64_t k);
 LP_API int64_t lp_rng_choice_f64(lp_rng* rng, const double* p, int64_t k);
 
-/* Uniform integer in [0, n), n >= 1, without bias. */
+/* Uniform integer in [0, n), n >= 1, without bias. NumPy: np.random.randint(n). */
 LP_API uint32_t lp_rng_below(lp_rng* rng, uint32_t n);
 
-/* A uniformly random permutation of 0..n-1 (Fisher-Yates). */
+/* A uniformly random permutation of 0..n-1 (Fisher-Yates). NumPy: np.random.permutation(n). */
 LP_API void lp_rng_permutation(lp_rng* rng, int32_t* out, int32_t n);
 
 #ifdef __cplusplus

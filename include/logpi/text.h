@@ -115,7 +115,8 @@ typedef struct lp_message {
 
 /* Appends the ids of a conversation, as Hugging Face's apply_chat_template does for this model; with
  * generation_prompt, also the opening of the assistant's message. Control tokens written in role or content stay
- * ordinary text: a user cannot end a message. LP_UNSUPPORTED: the model has no chat template that is known. */
+ * ordinary text: a user cannot end a message. LP_INVALID: no message. LP_FORMAT: invalid UTF-8. LP_UNSUPPORTED:
+ * the model has no chat template that is known. */
 LP_API lp_status lp_chat_encode(const lp_tokenizer* tokenizer, const lp_message* messages, int count,
                                 bool generation_prompt, lp_token_list* list);
 

@@ -64,7 +64,9 @@ lp__arena* lp__scratch(lp_ctx* ctx);
 typedef void (*lp__task_fn)(void* user, int64_t index, int worker);
 
 /* Runs fn(user, i, worker) for every i in [0, n), on all threads of the context; returns when all are done.
- * worker is in [0, threads). Which worker takes which index is not fixed: results must not depend on it. */
+ * worker is in [0, threads); the calling thread is worker 0. Which worker takes which index is not fixed: results
+ * must not depend on it. A call from inside a task runs inline, under that task's worker number; one task alone (n
+ * == 1) is no job, and calls from inside it may use all threads. Tasks must not call lp__fail, nor allocate. */
 void lp__parallel_for(lp_ctx* ctx, int64_t n, lp__task_fn fn, void* user);
 
 /* The context's allocation-free scratch of one worker: grows on the calling thread only. Makes sure that each
@@ -72,8 +74,14 @@ void lp__parallel_for(lp_ctx* ctx, int64_t n, lp__task_fn fn, void* user);
 bool lp__worker_scratch_reserve(lp_ctx* ctx, size_t bytes);
 void* lp__worker_scratch(lp_ctx* ctx, int worker);
 
-/* ---- kernels: the table chosen at creation --------------------------------------------------------- */
+/* ---- kernels: the table chosen at creation --------------------------------------------------------- *
+ * A context holds the table and never looks into it; the three functions that find it are defined by the next layer. */
 struct lp__kernels;
+/* Whether this CPU can run isa; the best that it can. */
+bool lp__isa_available(lp_isa isa);
+lp_isa lp__isa_best(void);
+/* The table of isa; NULL if it was not built or the CPU lacks it. */
+const struct lp__kernels* lp__kernels_get(lp_isa isa);
 const struct lp__kernels* lp__ctx_kernels(const lp_ctx* ctx);
 
 /* ---- files ----------------------------------------------------------------------------------------- */

@@ -1,6 +1,5 @@
 /* Creating and destroying a context, and what it answers about itself. */
 #include "base/ctx.h"
-#include "kernels/kernels.h"
 
 #include <stdio.h>
 #include <stdlib.h>

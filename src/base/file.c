@@ -20,13 +20,19 @@ static const char* advice(int error) {
     }
 }
 
+/* strerror_r has two forms: glibc's returns the text, which need not be in the buffer; POSIX's returns 0. */
+static const char* reason(int error, char* buffer, size_t bytes) {
+    if (error == ESPIPE) return "not a regular file"; /* from lp_io.size */
+#if defined(__GLIBC__) && defined(_GNU_SOURCE)
+    return strerror_r(error, buffer, bytes);
+#else
+    return strerror_r(error, buffer, bytes) == 0 ? buffer : "unknown error";
+#endif
+}
+
 lp_status lp__file_fail(lp_ctx* ctx, const char* verb, const char* path, int error) {
-    char text[128] = "unknown error";
-    if (error == ESPIPE) {
-        strcpy(text, "not a regular file");
-    } else if (strerror_r(error, text, sizeof text) != 0) {
-        strcpy(text, "unknown error");
-    }
+    char buffer[128];
+    const char* text = reason(error, buffer, sizeof buffer);
     lp_status status = error == ENOENT || error == ENOTDIR ? LP_NOT_FOUND
                        : error == ENOMEM                   ? LP_NOMEM
                                                            : LP_IO;

@@ -54,12 +54,14 @@ static float uniform_f32(lp_rng* rng) {
     return (float)(lp_rng_u32(rng) & 0xFFFFFF) * 0x1p-24f;
 }
 
+/* Rounds to float after each step, as PyTorch's float code does: the rounding of theta alone moves x by up to
+ * r 2^-22. */
 static void fill_16_f32(float* x) {
     for (int i = 0; i < 8; i++) {
-        double r = sqrt(-2.0 * log1p(-(double)x[i]));
-        double theta = LP__TWO_PI * (double)x[i + 8];
-        x[i] = (float)(r * cos(theta));
-        x[i + 8] = (float)(r * sin(theta));
+        float r = sqrtf(-2.0f * logf(1.0f - x[i]));
+        float theta = (float)LP__TWO_PI * x[i + 8];
+        x[i] = r * cosf(theta);
+        x[i + 8] = r * sinf(theta);
     }
 }
 

@@ -5,7 +5,7 @@
  *     d log p_a / d z_j = 1{j = a} - p_j,   dh += dz W / T,   dW += dz^T h / T */
 #include "tensor/tape.h"
 
-enum { BLOCK_ROWS = 256 };
+enum { BLOCK_ROWS = 256, VOCAB_PIECE = 1024 };
 
 lp__row_stats lp__logits_stats(const lp__kernels* kernels, int64_t n, const float* z, float* scratch) {
     lp__row_stats stats;
@@ -92,17 +92,35 @@ static void head_forward(lp__node* node) {
     if (node->attr.head.lse) for_blocks(node, forward_row, NULL);
 }
 
+/* dh += dz W. One chain over the whole vocabulary would lose digits that later cancellations need, so it is summed in
+ * pieces of VOCAB_PIECE tokens, and the pieces in order. */
+static lp_status add_dh(head_job* job, int64_t rows) {
+    lp__node *node = job->node, *w = node->in[1];
+    const int64_t vocab = w->t.rows, d = w->t.cols;
+    lp_ctx* ctx = lp__node_ctx(node);
+    lp__arena* scratch = lp__scratch(ctx);
+    const lp__mark mark = lp__arena_mark(scratch);
+    float* piece = lp__arena_alloc(scratch, (size_t)(rows * d) * sizeof(float));
+    float* dh = (float*)node->in[0]->t.grad + job->first * d;
+    lp_status status = piece ? LP_OK : LP_NOMEM;
+    for (int64_t from = 0; status == LP_OK && from < vocab; from += VOCAB_PIECE) {
+        const int64_t n = LP__MIN(vocab - from, (int64_t)VOCAB_PIECE);
+        status = lp__gemm(ctx, LP__NN, rows, d, n, job->z + from, vocab, (const float*)w->t.data + from * d, d, piece,
+                          d, false);
+        for (int64_t i = 0; status == LP_OK && i < rows * d; i++) dh[i] += piece[i];
+    }
+    lp__arena_release(scratch, mark);
+    return status;
+}
+
 static void block_products(head_job* job, int64_t rows) {
     lp__node *node = job->node, *h = node->in[0], *w = node->in[1];
     const int64_t vocab = w->t.rows, d = w->t.cols;
-    lp_ctx* ctx = lp__node_ctx(node);
     lp_status status = LP_OK;
-    if (h->t.needs_grad)
-        status = lp__gemm(ctx, LP__NN, rows, d, vocab, job->z, vocab, w->t.data, d,
-                          (float*)h->t.grad + job->first * d, d, true);
+    if (h->t.needs_grad) status = add_dh(job, rows);
     if (status == LP_OK && w->t.needs_grad)
-        status = lp__gemm(ctx, LP__TN, vocab, d, rows, job->z, vocab, (const float*)h->t.data + job->first * d, d,
-                          w->t.grad, d, true);
+        status = lp__gemm(lp__node_ctx(node), LP__TN, vocab, d, rows, job->z, vocab,
+                          (const float*)h->t.data + job->first * d, d, w->t.grad, d, true);
     if (status != LP_OK) lp__tape_fail(node->tape, status);
 }
 

@@ -118,6 +118,8 @@ lp_status lp_chat_encode(const lp_tokenizer* t, const lp_message* messages, int 
                      "messages and a list are needed")) {
         return LP_INVALID;
     }
+    if (count == 0)
+        return lp__fail(t->ctx, LP_INVALID, "a conversation needs at least one message");
     for (int i = 0; i < count; i++) {
         if (!LP__REQUIRE(t->ctx, messages[i].role && messages[i].content,
                          "a message needs role and content")) {
@@ -137,7 +139,7 @@ lp_status lp_chat_encode(const lp_tokenizer* t, const lp_message* messages, int 
     int64_t before = list->count;
     lp_text text = {0};
     lp_status status = LP_OK;
-    if (t->default_system && count > 0 && strcmp(messages[0].role, "system") != 0) {
+    if (t->default_system && strcmp(messages[0].role, "system") != 0) {
         status = add_message(t, "system", t->default_system, &text, list);
     }
     for (int i = 0; i < count && status == LP_OK; i++) {

@@ -6,17 +6,22 @@
 /* GPT-2's pattern as published, but \s spelled out as Unicode's White_Space: PCRE2's own \s also
  * takes U+180E, which lost that property in Unicode 6.3. */
 #define SPACE                                                                                      \
-    "\\t-\\r\\x20\\x85\\xa0\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{"   \
-    "3000}"
+    "\\t-\\r\\x20\\x85\\xa0\\x{1680}\\x{2000}-\\x{200a}"                                           \
+    "\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 #define GPT2_PATTERN                                                                               \
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE "\\p{L}\\p{N}]+|[" SPACE              \
     "]+(?![^" SPACE "])|[" SPACE "]+"
-#define DIGIT_PATTERN "\\p{N}"
+/* Numbers, with those that Unicode 15 to 17 added: the library may be older, and Hugging Face's
+ * tables are not. */
+#define DIGIT_PATTERN                                                                              \
+    "[\\p{N}\\x{10d40}-\\x{10d49}\\x{116d0}-\\x{116e3}\\x{11bf0}-\\x{11bf9}\\x{11de0}-\\x{11de9}"  \
+    "\\x{11f50}-\\x{11f59}\\x{16130}-\\x{16139}\\x{16d70}-\\x{16d79}\\x{16ff4}-\\x{16ff6}"         \
+    "\\x{1ccf0}-\\x{1ccf9}\\x{1d2c0}-\\x{1d2d3}\\x{1e4f0}-\\x{1e4f9}\\x{1e5f1}-\\x{1e5fa}]"
 
-/* A piece costs a few steps a character; anything beyond means that the pattern does not do what is
- * said here. */
+/* The pattern takes at most two steps a character of its piece, and no heap: more means a broken
+ * library. */
 #define MATCH_LIMIT    4000000000u
-#define HEAP_LIMIT_KIB (256u * 1024u)
+#define HEAP_LIMIT_KIB (64u * 1024u)
 
 struct lp__pretokenizer {
     lp_ctx* ctx;

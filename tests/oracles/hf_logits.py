@@ -15,7 +15,8 @@ hf_reference.safetensors holds
     prompt_ids      I64 [p]     what the greedy continuation starts from
     greedy_ids      I64 [64]    the continuation, end-of-text not treated as an end
     greedy_margins  F32 [64]    best logit minus second best, for each: a small one is a near tie
-    grad.NAME       F32         d loss / d NAME for each parameter, by its Hugging Face name
+    grad.NAME       F32         d loss / d NAME for each parameter, by its Hugging Face name, computed in float64: in
+                                float32 transformers is itself off by 2e-3 of the largest entry in one of them
 Tied embeddings have one gradient, under model.embed_tokens.weight."""
 import argparse
 import importlib.util
@@ -134,14 +135,17 @@ def live(folder, path, limit):
     prompt = tokenizer(PROMPT, add_special_tokens=False).input_ids
     loss, logits, logprobs = backward_mean_loss(model, [ids])
     continuation, margins = greedy(model, prompt, 64)
+    float32 = [p.grad.double() for p in model.parameters()]
+    backward_mean_loss(model.double(), [ids])
+    float32_noise = largest_difference(float32, [p.grad for p in model.parameters()])
     tensors = dict(token_ids=torch.tensor(ids), logits=logits[0].contiguous(), logprobs=logprobs[0],
                    loss=torch.tensor([loss], dtype=torch.float32), prompt_ids=torch.tensor(prompt),
                    greedy_ids=torch.tensor(continuation), greedy_margins=torch.from_numpy(margins))
-    tensors |= {"grad." + name: p.grad.contiguous() for name, p in model.named_parameters()}
+    tensors |= {"grad." + name: p.grad.float().contiguous() for name, p in model.named_parameters()}
     os.makedirs(folder, exist_ok=True)
     save_file(tensors, os.path.join(folder, "hf_reference.safetensors"))
     about = dict(gguf=os.path.abspath(path), text=TEXT, prompt=PROMPT, tokens=len(ids), loss=loss,
-                 greedy_text=tokenizer.decode(continuation), smallest_margin=float(margins.min()),
+                 float32_gradient_noise=float32_noise, greedy_text=tokenizer.decode(continuation), smallest_margin=float(margins.min()),
                  versions=fixture.versions(*PACKAGES))
     with open(os.path.join(folder, "hf_reference.json"), "w") as f:
         json.dump(about, f, indent=1)

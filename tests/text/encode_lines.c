@@ -1,6 +1,6 @@
-/* For oracles: token ids of many texts. Arguments: a GGUF file, and flags of lp_tokenizer_encode as a number.
- * Standard input: texts, each a 4-byte little-endian length and as many bytes. Standard output, for each: one line
- * of ids, or "error" and the message. */
+/* For oracles: token ids of many texts. Arguments: a GGUF file, and flags of lp_tokenizer_encode as
+ * a number. Standard input: texts, each a 4-byte little-endian length and as many bytes. Standard
+ * output, for each: one line of ids, or "error" and the message. */
 #include "lm/gguf.h"
 #include <logpi/text.h>
 #include <stdio.h>
@@ -18,13 +18,15 @@ static int run(lp_ctx* ctx, const char* path, unsigned flags) {
     char* text = NULL;
     uint8_t head[4];
     while (fread(head, 1, 4, stdin) == 4) {
-        size_t bytes = head[0] | (size_t)head[1] << 8 | (size_t)head[2] << 16 | (size_t)head[3] << 24;
+        size_t bytes =
+            head[0] | (size_t)head[1] << 8 | (size_t)head[2] << 16 | (size_t)head[3] << 24;
         char* grown = realloc(text, bytes + 1);
         if (!grown) break;
         text = grown;
         if (fread(text, 1, bytes, stdin) != bytes) break;
         list.count = 0;
-        if (lp_tokenizer_encode(tokenizer, text, bytes, flags, &list)) printf("error %s", lp_error(ctx));
+        if (lp_tokenizer_encode(tokenizer, text, bytes, flags, &list))
+            printf("error %s", lp_error(ctx));
         for (int64_t i = 0; i < list.count; i++) printf(i ? " %d" : "%d", list.ids[i]);
         putchar('\n');
     }

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and passes the tests.
+#   ./test.sh             everything that needs no peer: layers, unit tests in four builds (release; address and
+#                         undefined-behaviour sanitizers; thread sanitizer; clang without vector instructions), mutants
+#   ./test.sh --quick     the release build's tests only
+#   ./test.sh --oracles   installs NumPy, PyTorch, transformers and TRL into .venv-* and compares live
+set -euo pipefail
+cd "$(dirname "$0")"
+. tools/install.sh
+
+passed=0 failed=0 skipped=0
+result() { # NAME STATUS
+    if [ "$2" = 0 ]; then passed=$((passed + 1)); else
+        failed=$((failed + 1))
+        say "FAILED: $1"
+    fi
+}
+check() { # NAME COMMAND...
+    local name=$1 status=0
+    shift
+    "$@" || status=$?
+    result "$name" "$status"
+}
+
+# The tests of one build; ctest's own counts go into ours.
+suite() { # PRESET [CTEST OPTION...]
+    local preset=$1 folder=build-$1 log=build-ctest.$$
+    [ "$preset" = release ] && folder=build
+    shift
+    build "$preset"
+    say "tests ($preset)"
+    ctest --test-dir "$folder" --output-on-failure -j "$(nproc)" "$@" | tee "$log" || true
+    local total bad
+    bad=$(sed -nE 's/.* ([0-9]+) tests? failed out of ([0-9]+)$/\1/p' "$log")
+    total=$(sed -nE 's/.* ([0-9]+) tests? failed out of ([0-9]+)$/\2/p' "$log")
+    rm -f "$log"
+    [ -n "$total" ] && [ "$total" -gt 0 ] || die "no test ran in the build $preset"
+    passed=$((passed + total - bad))
+    failed=$((failed + bad))
+}
+
+finish() {
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
+}
+
+need_packages "${BUILD_PACKAGES[@]}" libcmocka-dev
+case ${1:-} in
+--quick)
+    suite release
+    ;;
+--oracles)
+    . tests/oracles/run.sh
+    ;;
+'')
+    need_packages clang:clang libclang-rt-14-dev python3:python3
+    check layers tests/layers/check.sh
+    suite release
+    suite asan
+    suite tsan -R 'base/threads|kernels/gemm|train/ppo'
+    suite scalar
+    check mutants tests/mutants/run.sh
+    ;;
+--help | -h)
+    sed -n '2,7s/^# \{0,1\}//p' "$0"
+    exit 0
+    ;;
+*) die "unknown option $1; known: --quick, --oracles" ;;
+esac
+finish
