@@ -1,9 +1,10 @@
-/* How fast the matrix products are, each shape as GFLOP/s and as a share of the multiply-add roof measured beside it.
+/* How fast the matrix products are, each shape as GFLOP/s and as a share of the multiply-add roof
+ * measured beside it.
  *
  *     bench_gemm [isa] [threads] [lm]
  *
- * The roof and the shape alternate, and the best of several rounds counts: on a shared machine the other numbers say
- * more about the neighbours. "lm" adds the shapes with a vocabulary of 49152. */
+ * The roof and the shape alternate, and the best of several rounds counts: on a shared machine the
+ * other numbers say more about the neighbours. "lm" adds the shapes with a vocabulary of 49152. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* ---- the roof: one tile, everything in the first level of the cache --------------------------------- */
+/* ---- the roof: one tile, everything in the first level of the cache ---- */
 
 enum { ROOF_K = 128, ROOF_REPEATS = 2048 };
 
@@ -47,7 +48,7 @@ static double roof_gflops(lp_ctx* ctx, roof* r) {
     return flops * threads / (now() - t) * 1e-9;
 }
 
-/* ---- shapes ----------------------------------------------------------------------------------------- */
+/* ---- shapes ---- */
 
 typedef struct buffer {
     float* x;
@@ -78,7 +79,9 @@ typedef struct bench {
 static void once(bench* b, pass what, int64_t tokens, int64_t out, int64_t in) {
     float *x = b->x.x, *w = b->w.x, *y = b->y.x;
     switch (what) {
-    case FORWARD: lp__gemm_packed(b->ctx, tokens, out, in, x, in, b->packed.x, y, out, false); break;
+    case FORWARD:
+        lp__gemm_packed(b->ctx, tokens, out, in, x, in, b->packed.x, y, out, false);
+        break;
     case UNPACKED:
         (void)lp__gemm(b->ctx, LP__NT, tokens, out, in, x, in, w, in, y, out, false);
         break;
@@ -139,7 +142,8 @@ int main(int argc, char** argv) {
             for (int what = FORWARD; what <= DW; what++)
                 if (tokens[t] >= 128 || what == FORWARD)
                     measure(&b, (pass)what, tokens[t], shapes[s][0], shapes[s][1]);
-    static const int64_t small[][3] = {{8, 64, 4}, {8, 64, 64}, {8, 2, 64}, {256, 64, 64}, {256, 2, 64}};
+    static const int64_t small[][3] = {
+        {8, 64, 4}, {8, 64, 64}, {8, 2, 64}, {256, 64, 64}, {256, 2, 64}};
     for (size_t s = 0; s < sizeof small / sizeof *small; s++)
         for (int what = FORWARD; what <= DW; what++)
             measure(&b, (pass)what, small[s][0], small[s][1], small[s][2]);

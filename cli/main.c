@@ -47,6 +47,7 @@ lp_ctx* cli_context(int threads, const char* isa) {
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGHUP, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     return running;
 }
 

@@ -114,6 +114,7 @@ static lp_status begin(training* r) {
         snprintf(r->metrics_path, bytes, "%s/metrics.jsonl", r->output_dir);
         status = lp_make_folder(r->ctx, r->output_dir);
         if (status == LP_OK) status = lp_append(r->ctx, r->metrics_path, "", 0); /* can it be written? */
+        if (status != LP_OK && status != LP_NOMEM) status = lp_fail(r->ctx, LP_IO, "%s", lp_error(r->ctx));
     }
     r->scores = calloc((size_t)r->batch_size, sizeof *r->scores);
     if (status == LP_OK && !r->scores) status = LP_NOMEM;

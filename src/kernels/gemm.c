@@ -1,19 +1,22 @@
 /* Matrix products over all threads.
  *
- * A piece of work is a range of rows times a range of columns of C; k is never split between pieces, only walked in
- * blocks, with C going through memory between them, which changes no bit. So that the operand which is read most
- * stays in the second level of the cache, there are two walks:
+ * A piece of work is a range of rows times a range of columns of C; k is never split between
+ * pieces, only walked in blocks, with C going through memory between them, which changes no bit. So
+ * that the operand which is read most stays in the second level of the cache, there are two walks:
  *
- *   by panels  A as it lies. A piece takes a group of panels of B, packs them if they are not packed yet, and passes
- *              all its rows over them.
- *   by rows    A is stored transposed. A piece packs a block of rows of A and passes it over all panels of B, which
- *              the threads have packed together before. */
+ * by panels: A as it lies. A piece takes a group of panels of B, packs them if they are not packed
+ * yet, and passes all its rows over them.
+ *
+ * by rows: A is stored transposed. A piece packs a block of rows of A and passes it over all panels
+ * of B, which the threads have packed together before. A small B each piece packs for itself: lines
+ * that another core has just written come slower than they are made. */
 #include "kernels/kernels.h"
 
 enum {
     CACHE_FLOATS = 96 * 1024, /* what a piece keeps at hand: of 1 MB of cache, 384 KB */
     K_BLOCK = 1024,           /* steps of k at once */
     ROWS_PIECE = 64,          /* rows of a piece in the walk by rows */
+    OWN_FLOATS = 32 * 1024,   /* of packed B, small enough for each thread to pack for itself */
     PIECES_PER_THREAD = 4,    /* wanted, so that threads end together */
     SMALL = 1 << 15           /* multiply-adds not worth handing to another thread */
 };
@@ -33,12 +36,14 @@ typedef struct gemm_job {
     int64_t ldc;
     bool accumulate;
     int64_t k_block;
-    int64_t panels;             /* of B in all */
-    int64_t group, groups;      /* panels in a piece; pieces side by side */
-    int64_t row_chunk, chunks;  /* rows in a piece; pieces below each other */
+    int64_t panels;            /* of B in all */
+    int64_t group, groups;     /* panels in a piece; pieces side by side */
+    int64_t row_chunk, chunks; /* rows in a piece; pieces below each other */
 } gemm_job;
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
 
 /* The largest block not above K_BLOCK that cuts k evenly, in multiples of 8. */
 static int64_t even_block(int64_t k, int64_t limit) {
@@ -59,7 +64,7 @@ static int panel_columns(const gemm_job* job, int64_t j) {
     return (int)LP__MIN(job->n - j * job->table->panel, job->table->panel);
 }
 
-/* ---- by panels ------------------------------------------------------------------------------------- */
+/* ---- by panels ---- */
 
 static void pack_slice(const gemm_job* job, int64_t j, int64_t p, int64_t count, float* out) {
     const int panel = job->table->panel, n = panel_columns(job, j);
@@ -108,7 +113,8 @@ static lp_status by_panels(gemm_job* job) {
     job->panels = ceil_div(job->n, panel);
     job->k_block = even_block(job->k, K_BLOCK);
 
-    /* Panels together: as many as fit, and enough to be worth handing out, but leave pieces for all. */
+    /* Panels together: as many as fit, and enough to be worth handing out, but leave pieces for
+     * all. */
     job->group = LP__MAX(1, CACHE_FLOATS / (job->k_block * panel));
     job->group = LP__MAX(job->group, SMALL / work);
     const int64_t share = LP__MAX(1, job->panels / (threads * PIECES_PER_THREAD));
@@ -144,9 +150,10 @@ void lp__gemm_packed(lp_ctx* ctx, int64_t m, int64_t n, int64_t k, const float* 
     (void)by_panels(&job); /* needs no memory */
 }
 
-/* ---- by rows --------------------------------------------------------------------------------------- */
+/* ---- by rows ---- */
 
-/* One block of k: a points at its first row in A^T [k, m]; b is its packed slice of B. */
+/* One block of k: a points at its first row in A^T [k, m]; b is its packed slice of B, or all of B
+ * not yet packed. */
 static void row_piece(void* user, int64_t index, int worker) {
     const gemm_job* job = user;
     const lp__kernels* table = job->table;
@@ -156,12 +163,17 @@ static void row_piece(void* user, int64_t index, int worker) {
     const int64_t j0 = index / job->chunks * job->group;
     const int64_t j1 = LP__MIN(j0 + job->group, job->panels);
     float* rows = lp__worker_scratch(job->ctx, worker); /* [row_chunk / tile][k][tile] */
+    float* own = rows + job->row_chunk * job->k;        /* [k][panel] */
 
     for (int64_t r = r0; r < r1; r += tile)
         table->pack_a((int)LP__MIN(r1 - r, tile), job->k, job->a + r, job->lda,
                       rows + (r - r0) * job->k);
     for (int64_t j = j0; j < j1; j++) {
         const float* slice = job->b + j * job->k * panel;
+        if (job->form != B_PACKED) {
+            pack_slice(job, j, 0, job->k, own);
+            slice = own;
+        }
         for (int64_t r = r0; r < r1; r += tile)
             table->gemm_tile_packed((int)LP__MIN(r1 - r, tile), panel_columns(job, j), job->k,
                                     rows + (r - r0) * job->k, slice,
@@ -169,7 +181,8 @@ static void row_piece(void* user, int64_t index, int worker) {
     }
 }
 
-/* Blocks in a piece, between a quarter of longest and longest, such that the thread with most has least. */
+/* Blocks in a piece, between a quarter of longest and longest, such that the thread with most has
+ * least. */
 static int64_t even_chunk(int64_t blocks, int64_t threads, int64_t longest) {
     int64_t best = 1, least = INT64_MAX;
     for (int64_t chunk = longest; chunk >= LP__MAX(1, longest / 4); chunk--) {
@@ -189,7 +202,8 @@ static lp_status by_rows(gemm_job* job) {
     job->panels = ceil_div(job->n, panel);
     job->k_block = even_block(k, K_BLOCK);
 
-    /* Rows come first; columns are split only if there are too few rows, for each part packs the rows again. */
+    /* Rows come first; columns are split only if there are too few rows, for each part packs the
+     * rows again. */
     const int64_t blocks = ceil_div(job->m, tile);
     job->row_chunk = even_chunk(blocks, threads, LP__MAX(1, ROWS_PIECE / tile)) * tile;
     job->chunks = ceil_div(job->m, job->row_chunk);
@@ -198,14 +212,20 @@ static lp_status by_rows(gemm_job* job) {
     job->groups = ceil_div(job->panels, job->group);
     const bool small = job->m * job->panels * panel * LP__MAX(k, 1) <= 2 * SMALL;
 
-    const size_t slice = lp__packed_floats(ctx, job->k_block, job->n);
-    if (!lp__worker_scratch_reserve(ctx, (size_t)(job->row_chunk * job->k_block) * sizeof(float)))
-        return LP_NOMEM;
+    const int64_t slice = (int64_t)lp__packed_floats(ctx, job->k_block, job->n);
+    const bool own = k == job->k_block && slice <= OWN_FLOATS && job->chunks <= 2 * threads;
+    const int64_t scratch = (job->row_chunk + (own ? panel : 0)) * job->k_block;
+    if (!lp__worker_scratch_reserve(ctx, (size_t)scratch * sizeof(float))) return LP_NOMEM;
+    if (own) {
+        run(ctx, job->chunks * job->groups, small, row_piece, job);
+        return LP_OK;
+    }
+
     lp__arena* arena = lp__scratch(ctx);
     const lp__mark mark = lp__arena_mark(arena);
-    float* packed = lp__arena_alloc(arena, slice * sizeof(float));
+    float* packed = lp__arena_alloc(arena, (size_t)slice * sizeof(float));
     if (!packed) return LP_NOMEM;
-
+    job->form = B_PACKED;
     for (int64_t p = 0; p == 0 || p < k; p += job->k_block) {
         job->k = LP__MIN(k - p, job->k_block);
         if (form == B_ROWS)

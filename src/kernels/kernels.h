@@ -1,10 +1,13 @@
-/* The inner loops, one table of functions per instruction set; lp__kernels_get() gives the context its own.
+/* The inner loops, one table of functions per instruction set; lp__kernels_get() gives the context
+ * its own.
  *
  * Bitwise rules that everything above relies on:
- *   - batch-invariant: an output depends on its own row and column only, never on how many others there are;
+ *   - batch-invariant: an output depends on its own row and column only, not on how many others
+ *     there are;
  *   - thread-invariant: an output is computed by one thread, in one order;
- *   - a sum over k is one chain, k ascending: acc = fma(a_k, b_k, acc). With accumulate it starts from the stored
- *     value, so a sum may be cut anywhere and continued in a later call without changing a bit. */
+ *   - a sum over k is one chain, k ascending: acc = fma(a_k, b_k, acc). With accumulate it starts
+ *     from the stored value, so a sum may be cut anywhere and continued in a later call without
+ *     changing a bit. */
 #ifndef LP__KERNELS_H
 #define LP__KERNELS_H
 
@@ -18,22 +21,24 @@ typedef struct lp__kernels {
     /* Width of a packed panel, in columns, and rows of the register tile. */
     int panel, tile_rows;
 
-    /* C[m, 0..n) (+)= A[m, 0..k) B, for m < rows <= tile_rows, n <= panel. B is a packed panel [k][panel],
-     * columns beyond n zero; columns of C beyond n are not touched. */
-    void (*gemm_tile)(int rows, int n, int64_t k, const float* a, int64_t lda, const float* b, float* c,
-                      int64_t ldc, bool accumulate);
+    /* C[m, 0..n) (+)= A[m, 0..k) B, for m < rows <= tile_rows, n <= panel. B is a packed panel
+     * [k][panel], columns beyond n zero; columns of C beyond n are not touched. */
+    void (*gemm_tile)(int rows, int n, int64_t k, const float* a, int64_t lda, const float* b,
+                      float* c, int64_t ldc, bool accumulate);
     /* The same with a packed A: [k][tile_rows]. */
-    void (*gemm_tile_packed)(int rows, int n, int64_t k, const float* a, const float* b, float* c, int64_t ldc,
-                             bool accumulate);
-    /* One packed panel [k][panel] of B, columns beyond n <= panel zero: from its rows, b[p][j] = rows[p][j], or
-     * from n rows of its transpose of length k, b[p][j] = w[j][p]. */
+    void (*gemm_tile_packed)(int rows, int n, int64_t k, const float* a, const float* b, float* c,
+                             int64_t ldc, bool accumulate);
+    /* One packed panel [k][panel] of B, columns beyond n <= panel zero: from its rows, b[p][j] =
+     * rows[p][j], or from n rows of its transpose of length k, b[p][j] = w[j][p]. */
     void (*pack_rows)(int n, int64_t k, const float* rows, int64_t ld, float* b);
     void (*pack_transposed)(int n, int64_t k, const float* w, int64_t ldw, float* b);
-    /* A packed A [k][tile_rows] from the first `rows` columns of its transpose [k, lda]; the rest zero. */
+    /* A packed A [k][tile_rows] from the first `rows` columns of its transpose [k, lda]; the rest
+     * zero. */
     void (*pack_a)(int rows, int64_t k, const float* a, int64_t lda, float* out);
 
-    /* Elementwise; y may be x. Accuracy: at most 2 ulp (tanh, sigmoid: 4 ulp) over the whole range; NaN gives
-     * NaN; exp overflows to infinity and underflows to 0 gradually or at once below -87.3. */
+    /* Elementwise; y may be x. Accuracy: at most 2 ulp (tanh, sigmoid: 4 ulp) over the whole range;
+     * NaN gives NaN; exp overflows to infinity and underflows to 0 gradually or at once below
+     * -87.3. */
     void (*exp)(int64_t n, const float* x, float* y);
     void (*log)(int64_t n, const float* x, float* y);
     void (*tanh)(int64_t n, const float* x, float* y);
@@ -42,7 +47,7 @@ typedef struct lp__kernels {
     /* The same bits for the same (n, inputs), whatever the alignment. */
     float (*dot)(int64_t n, const float* x, const float* y);
     void (*axpy)(int64_t n, float a, const float* x, float* y); /* y = fma(a, x, y) */
-    float (*max)(int64_t n, const float* x);                    /* -inf for n == 0; NaN if any is NaN */
+    float (*max)(int64_t n, const float* x); /* -inf for n == 0; NaN if any is NaN */
     /* Sum of exp(x - shift), in double; if y is not NULL, y = exp(x - shift). */
     double (*sum_exp)(int64_t n, const float* x, float shift, float* y);
     double (*sum_squares)(int64_t n, const float* x); /* in double */
@@ -52,42 +57,39 @@ typedef struct lp__kernels {
     /* SwiGLU: y = silu(gate) * up, silu(g) = g sigmoid(g); and its backward:
      * dgate += dy * up * s (1 + g (1 - s)), dup += dy * silu(g), s = sigmoid(g). */
     void (*swiglu)(int64_t n, const float* gate, const float* up, float* y);
-    void (*swiglu_backward)(int64_t n, const float* gate, const float* up, const float* dy, float* dgate,
-                            float* dup);
+    void (*swiglu_backward)(int64_t n, const float* gate, const float* up, const float* dy,
+                            float* dgate, float* dup);
 
     /* Adam, one pass, g scaled by grad_scale first:
      *     m = b1 m + (1 - b1) g,   v = b2 v + (1 - b2) g^2,
      *     w = w (1 - decay) - step m / (sqrt(v) / sqrt_bias2 + eps),
-     * with step = lr / (1 - b1^t), sqrt_bias2 = sqrt(1 - b2^t), decay = lr * weight_decay: torch.optim.AdamW, and
-     * with decay 0 torch.optim.Adam. b1 and b2 are double because 1 - 0.999f is wrong in its fifth digit. */
-    void (*adam)(int64_t n, float* w, const float* g, float* m, float* v, float grad_scale, double b1, double b2,
-                 float step, float sqrt_bias2, float eps, float decay);
+     * with step = lr / (1 - b1^t), sqrt_bias2 = sqrt(1 - b2^t), decay = lr * weight_decay:
+     * torch.optim.AdamW, and with decay 0 torch.optim.Adam. b1 and b2 are double because 1 - 0.999f
+     * is wrong in its fifth digit. */
+    void (*adam)(int64_t n, float* w, const float* g, float* m, float* v, float grad_scale,
+                 double b1, double b2, float step, float sqrt_bias2, float eps, float decay);
 } lp__kernels;
 
-/* Whether this CPU can run isa; the best that it can. */
-bool lp__isa_available(lp_isa isa);
-lp_isa lp__isa_best(void);
-/* The table of isa; NULL if it was not built or the CPU lacks it. */
-const lp__kernels* lp__kernels_get(lp_isa isa);
-
-/* ---- matrix products over all threads of a context -------------------------------------------------- */
+/* ---- matrix products over all threads of a context ----------------------------------------- */
 
 /* A packed right operand B [k, n]: panels of `panel` columns, [ceil(n / panel)][k][panel]. */
 size_t lp__packed_floats(const lp_ctx* ctx, int64_t k, int64_t n);
 /* Packs B = W^T from W [n, k] (a weight [out, in]), or B from its own rows [k, n]. */
-void lp__pack_transposed(lp_ctx* ctx, int64_t k, int64_t n, const float* w, int64_t ldw, float* packed);
+void lp__pack_transposed(lp_ctx* ctx, int64_t k, int64_t n, const float* w, int64_t ldw,
+                         float* packed);
 void lp__pack_rows(lp_ctx* ctx, int64_t k, int64_t n, const float* b, int64_t ldb, float* packed);
 
-/* C [m, n] (+)= A [m, k] B, with B packed. Any of m, n, k may be 0. Like lp__gemm, to be called from outside
- * lp__parallel_for; inside it, use the table. */
+/* C [m, n] (+)= A [m, k] B, with B packed. Any of m, n, k may be 0. Like lp__gemm, to be called
+ * from outside lp__parallel_for; inside it, use the table. */
 void lp__gemm_packed(lp_ctx* ctx, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
                      const float* packed, float* c, int64_t ldc, bool accumulate);
 
 typedef enum lp__trans { LP__NN, LP__NT, LP__TN, LP__TT } lp__trans;
-/* C [m, n] (+)= op(A) op(B): first letter N: A is [m, k], T: A is stored [k, m]; second letter N: B is [k, n], T:
- * B is stored [n, k]. Packs what it needs into scratch. The same bits as lp__gemm_packed on the same operands.
- * LP_NOMEM is the only failure. */
-lp_status lp__gemm(lp_ctx* ctx, lp__trans trans, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
-                   const float* b, int64_t ldb, float* c, int64_t ldc, bool accumulate);
+/* C [m, n] (+)= op(A) op(B): first letter N: A is [m, k], T: A is stored [k, m]; second letter N: B
+ * is [k, n], T: B is stored [n, k]. Packs what it needs into scratch. The same bits as
+ * lp__gemm_packed on the same operands. LP_NOMEM is the only failure. */
+lp_status lp__gemm(lp_ctx* ctx, lp__trans trans, int64_t m, int64_t n, int64_t k, const float* a,
+                   int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc,
+                   bool accumulate);
 
 #endif

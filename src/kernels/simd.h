@@ -1,5 +1,6 @@
-/* A small vocabulary of vector operations, with one header per instruction set. The kernels (*.inc) are written in
- * it once; kernels_<isa>.c defines LP__SIMD_<ISA>, includes them, and is compiled for that set.
+/* A small vocabulary of vector operations, with one header per instruction set. The kernels (*.inc)
+ * are written in it once; kernels_<isa>.c defines LP__SIMD_<ISA>, includes them, and is compiled
+ * for that set.
  *
  *   W               lanes of vf
  *   vf, vi, vm, vd  W floats, W int32, W truths, W doubles
@@ -18,7 +19,8 @@
 
 #define SIMD static inline __attribute__((always_inline))
 
-/* The loop that follows has a constant trip count and must disappear, so that arrays become registers. */
+/* The loop that follows has a constant trip count and must disappear, so that arrays become
+ * registers. */
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else

@@ -2,6 +2,9 @@
 #ifndef LP__SIMD_AVX2_H
 #define LP__SIMD_AVX2_H
 
+/* An operation a line. */
+/* clang-format off */
+
 #include <immintrin.h>
 #include "simd_transpose.h"
 
@@ -83,7 +86,7 @@ SIMD double vd_sum(vd a) {
     return _mm_cvtsd_f64(_mm_add_sd(y, _mm_unpackhi_pd(y, y)));
 }
 
-/* 6 x 2 accumulators, 2 columns vectors and a broadcast: 15 of 16 registers. */
+/* 6 x 2 accumulators, 2 column vectors and a broadcast: 15 of 16 registers. */
 enum { GEMM_ROWS = 6, GEMM_VECTORS = 2, GV = W };
 typedef vf gv;
 #define gv_set1 vf_set1

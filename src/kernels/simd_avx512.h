@@ -2,6 +2,9 @@
 #ifndef LP__SIMD_AVX512_H
 #define LP__SIMD_AVX512_H
 
+/* An operation a line. */
+/* clang-format off */
+
 #include <immintrin.h>
 #include "simd_transpose.h"
 

@@ -2,6 +2,9 @@
 #ifndef LP__SIMD_SCALAR_H
 #define LP__SIMD_SCALAR_H
 
+/* An operation a line. */
+/* clang-format off */
+
 enum { W = 1 };
 typedef float vf;
 typedef int32_t vi;
@@ -61,8 +64,8 @@ SIMD vd vd_add_float(vd acc, vf x) { return acc + (double)x; }
 SIMD vd vd_add_product(vd acc, vf x, vf y) { return acc + (double)x * (double)y; }
 SIMD double vd_sum(vd a) { return a; }
 
-/* The matrix product needs registers full of columns to be worth having, so its vectors are four lanes in the
- * compiler's portable vector type, which every target has. */
+/* The matrix product needs registers full of columns to be worth having, so its vectors are four
+ * lanes in the compiler's portable vector type, which every target has. */
 enum { GEMM_ROWS = 4, GEMM_VECTORS = 2, GV = 4 };
 typedef float gv __attribute__((vector_size(16)));
 

@@ -7,7 +7,8 @@
 /* b[p * ldb + j] = w[j * ldw + p] for p, j < 8. */
 SIMD void transpose_8x8(const float* w, int64_t ldw, float* b, int64_t ldb) {
     __m256 x[8], y[8];
-    /* Halves of rows j and j + 4 side by side, so that all later shuffles stay within 128-bit lanes. */
+    /* Halves of rows j and j + 4 side by side, so that all later shuffles stay within 128-bit
+     * lanes. */
     UNROLL for (int j = 0; j < 4; j++) {
         for (int half = 0; half < 2; half++) {
             __m128 low = _mm_loadu_ps(w + j * ldw + 4 * half);

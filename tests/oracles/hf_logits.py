@@ -145,7 +145,8 @@ def live(folder, path, limit):
     os.makedirs(folder, exist_ok=True)
     save_file(tensors, os.path.join(folder, "hf_reference.safetensors"))
     about = dict(gguf=os.path.abspath(path), text=TEXT, prompt=PROMPT, tokens=len(ids), loss=loss,
-                 float32_gradient_noise=float32_noise, greedy_text=tokenizer.decode(continuation), smallest_margin=float(margins.min()),
+                 float32_gradient_noise=float32_noise, greedy_text=tokenizer.decode(continuation),
+                 smallest_margin=float(margins.min()),
                  versions=fixture.versions(*PACKAGES))
     with open(os.path.join(folder, "hf_reference.json"), "w") as f:
         json.dump(about, f, indent=1)

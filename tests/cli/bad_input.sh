@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Bad input: one clear message, the right exit code, no crash. usage: bad_input.sh LOGPI ROOT
+. "$(dirname "$0")/lib.sh"
+generate=("$logpi" generate --model "$tiny" --max_new_tokens 4)
+train=("$logpi" train ppo --model "$tiny" --prompt hello --reward contains:e --max_new_tokens 4)
+
+# ---- the command line: 2
+expect 2 'usage' bash -c '"$1" 2>&1' - "$logpi"
+expect 2 'unknown verb "genrate"; did you mean "generate"' "$logpi" genrate
+expect 2 'unknown algorithm "pppo"' "$logpi" train pppo
+expect 2 'did you mean --learning_rate' "${train[@]}" --learning_rat 1
+expect 2 'did you mean --max_new_tokens' "${generate[@]}" --max-new-token 3 --prompt a
+expect 2 'unknown option -x' "${generate[@]}" -x
+expect 2 'needs a value' "${generate[@]}" --prompt
+expect 2 'given twice' "${train[@]}" --seed 1 --seed 2
+expect 2 'must be a whole number' "${train[@]}" --batch_size 1.5
+expect 2 'must be a number' "${train[@]}" --learning_rate abc
+expect 2 'must be a number' "${train[@]}" --learning_rate nan
+expect 2 'must lie in' "${train[@]}" --learning_rate -1
+expect 2 'must lie in' "${train[@]}" --batch_size 0
+expect 2 'must lie in' "${train[@]}" --gamma 1.5
+expect 2 'must lie in' "${generate[@]}" --prompt a --top_p 0
+expect 2 'must lie in' "${generate[@]}" --prompt a --temperature -1
+expect 2 'must be true or false' "${train[@]}" --early_stopping=maybe
+expect 2 'mini_batch_size 2 does not divide' "${train[@]}" --batch_size 3 --mini_batch_size 2
+expect 2 'unknown reward "nonsense"' "$logpi" train ppo --model "$tiny" --prompt a --reward nonsense
+expect 2 'unknown reward "contains:"' "$logpi" train ppo --model "$tiny" --prompt a --reward contains:
+expect 2 'a reward is needed' "$logpi" train ppo --model "$tiny" --prompt a
+expect 2 'a prompt is needed' "$logpi" train ppo --model "$tiny" --reward contains:a
+expect 2 'kl_penalty is "k9"' "${train[@]}" --kl_penalty k9
+expect 2 'rng is "mersenne"' "$logpi" step --rng mersenne
+expect 2 'must lie in' "$logpi" step --d 0
+expect 2 'must lie in' "$logpi" step --seed 4294967296
+expect 2 'isa is "mmx"' "${generate[@]}" --prompt a --isa mmx
+expect 2 'LOGPI_ISA' env LOGPI_ISA=sse9 "${generate[@]}" --prompt a
+expect 2 'info needs one file' "$logpi" info
+expect 2 'bench needs one of' "$logpi" bench nothing
+
+# ---- prompts
+expect 2 'prompt 1 is empty' "${generate[@]}" --prompt ''
+expect 2 'more than the context' "${generate[@]}" --prompt "$(printf 'word %.0s' {1..400})"
+expect 2 'must lie in 1..256, the context' "$logpi" train ppo --model "$tiny" --prompt a --reward contains:a --max_new_tokens 100000
+expect 3 'UTF-8' "${generate[@]}" --prompt "$(printf 'caf\xe9')"
+expect 3 'No such file' "${generate[@]}" --prompts "$work/none.txt"
+: >"$work/empty.txt"
+expect 3 'no prompts in it' "${generate[@]}" --prompts "$work/empty.txt"
+printf '{"prompt": "a"}\n{"text": "b"}\n' >"$work/bad.jsonl"
+expect 3 'bad.jsonl:2: "prompt" is missing' "${generate[@]}" --prompts "$work/bad.jsonl"
+printf '{"prompt": \n' >"$work/bad.jsonl"
+expect 3 'bad.jsonl:1: not JSON' "${generate[@]}" --prompts "$work/bad.jsonl"
+printf 'a\0b\n' >"$work/zero.txt"
+expect 3 'zero byte' "${generate[@]}" --prompts "$work/zero.txt"
+
+# ---- model files: 3
+expect 3 'neither a file nor a known name' "$logpi" info nosuchmodel
+expect 4 'Is a directory' "$logpi" info "$work"
+expect 3 'No such file' "$logpi" info "$work/none.gguf"
+: >"$work/e.gguf"
+expect 3 'e.gguf' "$logpi" info "$work/e.gguf"
+echo "this is no model, but it is long enough to hold a header" >"$work/t.gguf"
+expect 3 'GGUF' "$logpi" info "$work/t.gguf"
+size=$(stat -c %s "$tiny")
+for cut in 3 20 100 5000 $((size / 2)) $((size - 1)); do
+    head -c "$cut" "$tiny" >"$work/cut.gguf"
+    expect 3 'cut.gguf' "$logpi" info "$work/cut.gguf"
+done
+cp "$tiny" "$work/v.gguf"
+printf '\x63' | dd of="$work/v.gguf" bs=1 seek=4 conv=notrunc status=none
+expect 3 'version' "$logpi" info "$work/v.gguf"
+sed 's/llama/xlama/' "$tiny" >"$work/a.gguf"
+expect 3 'architecture "xlama"' "$logpi" info "$work/a.gguf"
+sed 's/blk.1.ffn_up.weight/blk.1.ffn_ub.weight/' "$tiny" >"$work/n.gguf"
+expect 3 'blk.1.ffn_up' "$logpi" generate --model "$work/n.gguf" --prompt a
+
+# ---- files that cannot be written: 4
+expect 4 'metrics.jsonl|output|File exists|Not a directory' "${train[@]}" --output_dir "$work/empty.txt/run"
+expect 4 'No space left|File too large' bash -c 'ulimit -f 64; exec "$@"' - "${train[@]}" --output_dir "$work/full"
+[ -e "$work/full/final/model.safetensors" ] && wrong "half a model was left behind"
+expect 4 'could not write to standard output' bash -c '"$@" >/dev/full' - "$logpi" step
+finish

@@ -1,0 +1,41 @@
+# Sourced by the tests of the command line: expect CODE 'PATTERN' COMMAND..., and a summary.
+set -u
+logpi=$1 root=$2
+tiny=$root/models/tiny.gguf
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0 passed=0
+
+wrong() {
+    echo "WRONG: $*"
+    failed=$((failed + 1))
+}
+
+# The command must exit with CODE, and its output (stdout, then stderr) must match the extended regular expression. One
+# message: no more than three lines on stderr, none of them from a sanitizer.
+expect() {
+    local code=$1 pattern=$2 got
+    shift 2
+    timeout 120 "$@" >"$work/out" 2>"$work/err" </dev/null
+    got=$?
+    if [ "$got" != "$code" ]; then
+        wrong "exit code $got, not $code: $*"
+        head -5 "$work/err"
+    elif ! cat "$work/out" "$work/err" | grep -Eq -- "$pattern"; then
+        wrong "no match for '$pattern': $*"
+        cat "$work/out" "$work/err" | head -5
+    elif [ "$code" != 0 ] && [ "$(wc -l <"$work/err")" -gt 3 ]; then
+        wrong "more than one message: $*"
+        head -8 "$work/err"
+    elif grep -q Sanitizer "$work/err"; then
+        wrong "a sanitizer complains: $*"
+        head -20 "$work/err"
+    else
+        passed=$((passed + 1))
+    fi
+}
+
+finish() {
+    echo "$passed passed, $failed failed"
+    [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
+}

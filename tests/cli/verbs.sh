@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# The verbs do what the README says. usage: verbs.sh LOGPI ROOT
+. "$(dirname "$0")/lib.sh"
+examples=$(dirname "$logpi")/examples
+
+expect 0 'train ppo' "$logpi" --help
+expect 0 'learning_rate' "$logpi" train ppo --help
+expect 0 'logpi [0-9]+\.[0-9]+\.[0-9]+, (scalar|avx2|avx512), [0-9]+ threads' "$logpi" --version
+expect 0 'Updated theta:' "$logpi" step --d 4 --k 2 --learning-rate 0.01 --advantage 1 --rng numpy --seed 0
+expect 0 '1.76384028' "$logpi" step --rng numpy --seed 0
+expect 0 'Gradient stored in theta.grad:' "$logpi" step --autograd --d 4 --k 3 --reward 1 --rng torch --seed 0
+expect 0 '"action":[01],' "$logpi" step --json
+expect 0 '[0-9]+ passed, 0 failed' "$logpi" gradcheck
+expect 1 'WRONG' "$logpi" gradcheck --tolerance 1e-15
+expect 0 'updates/s' "$logpi" bench linear --seconds 0.05
+expect 0 '"unit":"updates/s"' "$logpi" bench tape --seconds 0.05 --json
+expect 0 'llama' "$logpi" info "$tiny"
+expect 0 '"layers":2,' "$logpi" info tiny --json
+expect 0 '"finish_reason":"(stop|length)"' "$logpi" generate --model tiny --prompt hello --max_new_tokens 8 --json
+expect 0 '"text"' "$logpi" generate --model tiny --chat --prompt hello --max_new_tokens 8 --json
+
+# the same text alone and in company, with 1, 2 and 3 threads
+for threads in 1 2 3; do
+    "$logpi" generate --model tiny --prompt 'a b' --prompt other --max_new_tokens 12 --seed 5 --threads $threads --json \
+        >"$work/company$threads"
+done
+"$logpi" generate --model tiny --prompt 'a b' --max_new_tokens 12 --seed 5 --json >"$work/alone"
+if ! head -n 1 "$work/company1" | cmp -s - "$work/alone"; then wrong "company changes a text"; fi
+for threads in 2 3; do
+    cmp -s "$work/company1" "$work/company$threads" || wrong "$threads threads change a text"
+done
+
+train=("$logpi" train ppo --model tiny --prompt 'Say something:' --reward contains:e --max_new_tokens 8)
+expect 0 'Generated response: ' "${train[@]}"
+expect 0 'Reward: [01]\.0' "${train[@]}"
+expect 0 'PPO update step completed\.' "${train[@]}"
+expect 0 'objective/kl  ' "${train[@]}"
+expect 0 'mean reward of the last 16 samples' "${train[@]}" --batch_size 4 --mini_batch_size 2 --steps 4 \
+    --output_dir "$work/run"
+[ "$(wc -l <"$work/run/metrics.jsonl")" = 4 ] || wrong "metrics.jsonl has not one line a step"
+for f in model.safetensors config.json value_head.safetensors; do
+    [ -s "$work/run/final/$f" ] || wrong "final/$f is missing"
+done
+
+# threads and micro-batches change no bit of the weights
+for way in '--threads 1' '--threads 2' '--threads 3' '--micro_batch_size 1' '--micro_batch_size 3'; do
+    "${train[@]}" --batch_size 4 --mini_batch_size 4 --steps 2 --learning_rate 1e-3 $way --output_dir "$work/w" \
+        >/dev/null 2>&1 || wrong "training fails with $way"
+    sum=$(sha256sum <"$work/w/final/model.safetensors")
+    [ "${first:=$sum}" = "$sum" ] || wrong "$way changes the weights"
+    rm -rf "$work/w"
+done
+
+# Ctrl-C: exit code 130, and what was learnt is kept
+"${train[@]}" --steps 100000 --output_dir "$work/stopped" >"$work/out" 2>"$work/err" &
+pid=$!
+for _ in $(seq 100); do
+    [ "$(wc -l 2>/dev/null <"$work/stopped/metrics.jsonl" || echo 0)" -ge 3 ] && break
+    sleep 0.1
+done
+kill -INT $pid
+wait $pid
+code=$?
+[ $code = 130 ] || wrong "Ctrl-C ends with $code"
+[ -s "$work/stopped/final/model.safetensors" ] || wrong "Ctrl-C loses the weights"
+
+"$examples/01_softmax" 0 | grep -q 1.76384028 || wrong "example 1"
+"$examples/02_autograd" 0 | grep -q 'theta.grad' || wrong "example 2"
+"$examples/03_ppo_language_model" "$tiny" | grep -q 'PPO update step completed' || wrong "example 3"
+finish
