@@ -17,6 +17,14 @@
 #define assert_close(got, want, tolerance) \
     assert_close_at((double)(got), (double)(want), (tolerance), #got, __FILE__, __LINE__)
 
+/* tests/fixtures/NAME, or the one made anew in the folder LOGPI_FIXTURES. Valid until the next call. */
+static inline const char* fixture_path(const char* name) {
+    static char path[4096];
+    const char* folder = getenv("LOGPI_FIXTURES");
+    snprintf(path, sizeof path, "%s/%s", folder ? folder : LP_FIXTURES, name);
+    return path;
+}
+
 static inline void assert_close_at(double got, double want, double tolerance, const char* what, const char* file,
                                    int line) {
     if (fabs(got - want) <= tolerance || got == want) return;

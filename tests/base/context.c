@@ -113,6 +113,7 @@ static void realloc_keeps_contents_and_alignment(void** state) {
             assert_int_equal(block[j], (unsigned char)j);
         }
         for (size_t j = 0; j < bytes; j++) block[j] = (unsigned char)j;
+        assert_int_equal(lp_ctx_memory(ctx).bytes, h.bytes);
         size = bytes;
     }
     /* A failure leaves the old block. */

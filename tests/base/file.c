@@ -334,13 +334,13 @@ static void what_is_no_file_is_refused(void** state) {
     assert_string_equal(text, "abc");
     lp__free(x->ctx, text);
 
-    assert_int_equal(save(x->ctx, "/dev/null", "abc", 3), LP_IO);
+    /* A pipe stands for all that is no file: a test that tried a device would destroy it when it fails. */
     assert_int_equal(save(x->ctx, pipe_path, "abc", 3), LP_IO);
     assert_int_equal(save(x->ctx, x->folder, "abc", 3), LP_IO);
     assert_int_equal(save(x->ctx, missing, "abc", 3), LP_NOT_FOUND);
     struct stat info;
-    assert_int_equal(stat("/dev/null", &info), 0);
-    assert_true(S_ISCHR(info.st_mode));
+    assert_int_equal(stat(pipe_path, &info), 0);
+    assert_true(S_ISFIFO(info.st_mode));
 }
 
 /* A file that shrinks after its size was asked: truncated, not a wait and not garbage. */

@@ -83,13 +83,13 @@ static counts check_file(const char* path, bool torch) {
 
 static void numpy_call_for_call(void** state) {
     (void)state;
-    counts c = check_file(LP_FIXTURES "/rng_numpy.json", false);
+    counts c = check_file(fixture_path("rng_numpy.json"), false);
     assert_true(c.values > 600 && c.choices > 150 && c.integers > 500);
 }
 
 static void torch_call_for_call(void** state) {
     (void)state;
-    counts c = check_file(LP_FIXTURES "/rng_torch.json", true);
+    counts c = check_file(fixture_path("rng_torch.json"), true);
     assert_true(c.values > 2500 && c.choices > 400);
 }
 

@@ -15,22 +15,22 @@ expect 1 'WRONG' "$logpi" gradcheck --tolerance 1e-15
 expect 0 'updates/s' "$logpi" bench linear --seconds 0.05
 expect 0 '"unit":"updates/s"' "$logpi" bench tape --seconds 0.05 --json
 expect 0 'llama' "$logpi" info "$tiny"
-expect 0 '"layers":2,' "$logpi" info tiny --json
-expect 0 '"finish_reason":"(stop|length)"' "$logpi" generate --model tiny --prompt hello --max_new_tokens 8 --json
-expect 0 '"text"' "$logpi" generate --model tiny --chat --prompt hello --max_new_tokens 8 --json
+expect 0 '"layers":2,' "$logpi" info "$tiny" --json
+expect 0 '"finish_reason":"(stop|length)"' "$logpi" generate --model "$tiny" --prompt hello --max_new_tokens 8 --json
+expect 0 '"text"' "$logpi" generate --model "$tiny" --chat --prompt hello --max_new_tokens 8 --json
 
 # the same text alone and in company, with 1, 2 and 3 threads
 for threads in 1 2 3; do
-    "$logpi" generate --model tiny --prompt 'a b' --prompt other --max_new_tokens 12 --seed 5 --threads $threads --json \
+    "$logpi" generate --model "$tiny" --prompt 'a b' --prompt other --max_new_tokens 12 --seed 5 --threads $threads --json \
         >"$work/company$threads"
 done
-"$logpi" generate --model tiny --prompt 'a b' --max_new_tokens 12 --seed 5 --json >"$work/alone"
+"$logpi" generate --model "$tiny" --prompt 'a b' --max_new_tokens 12 --seed 5 --json >"$work/alone"
 if ! head -n 1 "$work/company1" | cmp -s - "$work/alone"; then wrong "company changes a text"; fi
 for threads in 2 3; do
     cmp -s "$work/company1" "$work/company$threads" || wrong "$threads threads change a text"
 done
 
-train=("$logpi" train ppo --model tiny --prompt 'Say something:' --reward contains:e --max_new_tokens 8)
+train=("$logpi" train ppo --model "$tiny" --prompt 'Say something:' --reward contains:e --max_new_tokens 8)
 expect 0 'Generated response: ' "${train[@]}"
 expect 0 'Reward: [01]\.0' "${train[@]}"
 expect 0 'PPO update step completed\.' "${train[@]}"

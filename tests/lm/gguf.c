@@ -177,7 +177,7 @@ static void from_hex(const char* hex, size_t n, uint8_t* out) {
 /* Bit for bit what the gguf package makes of the same blocks; of NaN only that it is one. */
 static void dequantises_as_the_oracle(void** state) {
     (void)state;
-    json_t* json = json_load_file(LP_FIXTURES "/gguf_dequant.json", 0, NULL);
+    json_t* json = json_load_file(fixture_path("gguf_dequant.json"), 0, NULL);
     assert_non_null(json);
     const struct {
         const char* name;

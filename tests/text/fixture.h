@@ -18,14 +18,14 @@ static inline int fixture_open(void** state) {
     static fixture f;
     f.ctx = lp_ctx_create(NULL, NULL, 0);
     lp__gguf* gguf = NULL;
-    if (!f.ctx || lp__gguf_open(f.ctx, LP_FIXTURES "/../../models/tiny.gguf", &gguf) ||
+    if (!f.ctx || lp__gguf_open(f.ctx, LP_MODELS "/tiny.gguf", &gguf) ||
         lp__gguf_tokenizer(f.ctx, gguf, &f.tokenizer)) {
         print_error("%s\n", lp_error(f.ctx));
         return -1;
     }
     lp__gguf_close(gguf);
     json_error_t error;
-    f.json = json_load_file(LP_FIXTURES "/tokenizer_tiny.json", JSON_ALLOW_NUL, &error);
+    f.json = json_load_file(fixture_path("tokenizer_tiny.json"), JSON_ALLOW_NUL, &error);
     if (!f.json) print_error("%s\n", error.text);
     *state = &f;
     return f.json ? 0 : -1;

@@ -1,0 +1,33 @@
+# Sourced by test.sh --oracles: installs the peers, and compares logpi with them live.
+
+need_packages python3:python3 python3-venv
+build release
+need_smollm2
+say "installing the peers (PyTorch, transformers, TRL): minutes, the first time"
+tests/oracles/install.sh || die "the peers could not be installed"
+
+oracles=.venv-oracles/bin/python trl=.venv-trl/bin/python
+reference=$(mktemp -d)
+trap 'rm -rf "$reference"' EXIT
+
+say "rungs 1 and 2: 1,000 seeds beside NumPy and PyTorch"
+check "step beside NumPy and PyTorch" "$oracles" tests/oracles/step.py build/logpi
+
+say "token ids of 10,000 lines beside tokenizers"
+check "token ids" "$oracles" tests/oracles/tokenizer.py build/tests/encode_lines "$SMOLLM2_FILE" --lines 10000
+
+say "SmolLM2: logits, gradients, greedy continuation beside transformers"
+check "transformers' reference" "$oracles" tests/oracles/hf_logits.py live "$reference" --gguf "$SMOLLM2_FILE"
+check "SmolLM2 beside transformers" build/tests/compare_hf "$SMOLLM2_FILE" "$reference/hf_reference.safetensors"
+
+say "fixtures made anew by the peers, and the tests that read them"
+export LOGPI_FIXTURES=$reference/fixtures
+cp -r tests/fixtures "$LOGPI_FIXTURES"
+for script in torch_ops_fixtures.py "hf_logits.py tiny" rng_fixtures.py tokenizer_fixtures.py gguf_fixtures.py; do
+    check "$script" "$oracles" tests/oracles/$script
+done
+for script in trl_ppo_fixtures.py trl_whole_steps.py; do
+    check "$script" "$trl" "tests/oracles/$script"
+done
+suite release -R 'base/rng|tensor|pg|train|text|lm'
+unset LOGPI_FIXTURES
