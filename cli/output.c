@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 int cli_print_json(json_t* object, int digits) {
-    char* text = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(digits)) : NULL;
+    char* text = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION((size_t)digits)) : NULL;
     json_decref(object);
     if (!text) {
         fputs("logpi: out of memory while writing JSON\n", stderr);

@@ -32,7 +32,8 @@ static void enter(lp__arena* arena, lp__chunk* chunk) {
     arena->current = chunk;
 }
 
-/* The first waiting chunk that has room, unlinked unless it is the next anyway; NULL if there is none. */
+/* The first waiting chunk that has room, unlinked unless it is the next anyway; NULL if there is
+ * none. */
 static lp__chunk* find_waiting(lp__arena* arena, size_t bytes) {
     lp__chunk** link = arena->current ? &arena->current->next : &arena->first;
     for (lp__chunk** at = link; *at; at = &(*at)->next) {

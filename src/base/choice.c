@@ -33,8 +33,9 @@ static double total_weight(const lp__probs* p) {
     return total;
 }
 
-/* The first i with (p_0 + ... + p_i) / total > u: NumPy's searchsorted(cumsum / cumsum[-1], u, 'right'). Since u
- * is below 1, some i always is; an entry of weight 0 adds nothing and is never first. */
+/* The first i with (p_0 + ... + p_i) / total > u: NumPy's searchsorted(cumsum / cumsum[-1], u,
+ * 'right'). Since u is below 1, some i always is; an entry of weight 0 adds nothing and is never
+ * first. */
 static int64_t inverse_cdf(lp_rng* rng, const lp__probs* p) {
     int64_t last = last_positive(p);
     if (last < 0) return -1;
@@ -47,7 +48,8 @@ static int64_t inverse_cdf(lp_rng* rng, const lp__probs* p) {
     return last;
 }
 
-/* PyTorch's multinomial for one draw: the race of exponential clocks, argmax p_i / q_i, q_i = -log(1 - u_i). */
+/* PyTorch's multinomial for one draw: the race of exponential clocks, argmax p_i / q_i, q_i =
+ * -log(1 - u_i). */
 static int64_t exponential_race(lp_rng* rng, const lp__probs* p) {
     if (last_positive(p) < 0) return -1;
     int64_t best = -1;

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The start of a small text file, terminated; false if it cannot be read. No failure is recorded: a system
- * without control groups is no error. */
+/* The start of a small text file, terminated; false if it cannot be read. No failure is recorded: a
+ * system without control groups is no error. */
 static bool read_text(const lp_io* io, const char* path, char* text, size_t capacity) {
     int fd;
     do {
@@ -18,7 +18,8 @@ static bool read_text(const lp_io* io, const char* path, char* text, size_t capa
     if (fd < 0) return false;
     size_t length = 0;
     while (length < capacity - 1) {
-        int64_t got = io->pread(io->user, fd, text + length, capacity - 1 - length, (int64_t)length);
+        int64_t got =
+            io->pread(io->user, fd, text + length, capacity - 1 - length, (int64_t)length);
         if (got == -EINTR) continue;
         if (got <= 0) break;
         length += (size_t)got;
@@ -35,7 +36,8 @@ static int cpus_of(long long quota, long long period) {
     return cpus < LP__MAX_THREADS ? (int)cpus : LP__MAX_THREADS;
 }
 
-/* The quota of one group: "QUOTA PERIOD" or "max PERIOD" in cpu.max (version 2), two files in version 1. */
+/* The quota of one group: "QUOTA PERIOD" or "max PERIOD" in cpu.max (version 2), two files in
+ * version 1. */
 static int group_quota(const lp_io* io, const char* root, const char* group, int version) {
     char path[1024], text[64];
     long long quota = 0, period = 0;
@@ -53,8 +55,8 @@ static int group_quota(const lp_io* io, const char* root, const char* group, int
     return cpus_of(quota, period);
 }
 
-/* The least quota of a group and of all that contain it. In a container the path is often not visible, and
- * the root of the mount is the container's own group: the walk ends there. */
+/* The least quota of a group and of all that contain it. In a container the path is often not
+ * visible, and the root of the mount is the container's own group: the walk ends there. */
 static int quota_upwards(const lp_io* io, const char* root, char* group, int version) {
     int least = 0;
     for (;;) {
@@ -74,7 +76,8 @@ static bool names_cpu(const char* list) {
     return false;
 }
 
-/* Lines of /proc/self/cgroup are "id:controllers:path"; version 2 has no controllers. 0: no limit. */
+/* Lines of /proc/self/cgroup are "id:controllers:path"; version 2 has no controllers. 0: no limit.
+ */
 static int cgroup_cpus(const lp_io* io) {
     char text[4096], root[256];
     if (!read_text(io, "/proc/self/cgroup", text, sizeof text)) return 0;

@@ -32,7 +32,8 @@ struct lp_ctx {
     char error[1024];
 };
 
-/* How many threads may run at once here: the affinity mask, cut by the CPU quota of the control group. */
+/* How many threads may run at once here: the affinity mask, cut by the CPU quota of the control
+ * group. */
 int lp__cpu_count(const lp_io* io);
 
 /* Starts ctx->threads - 1 threads. */

@@ -20,7 +20,8 @@ static const char* advice(int error) {
     }
 }
 
-/* strerror_r has two forms: glibc's returns the text, which need not be in the buffer; POSIX's returns 0. */
+/* strerror_r has two forms: glibc's returns the text, which need not be in the buffer; POSIX's
+ * returns 0. */
 static const char* reason(int error, char* buffer, size_t bytes) {
     if (error == ESPIPE) return "not a regular file"; /* from lp_io.size */
 #if defined(__GLIBC__) && defined(_GNU_SOURCE)
@@ -71,8 +72,7 @@ static int64_t read_up_to(lp_ctx* ctx, int fd, char* buffer, size_t bytes, uint6
     while (done < bytes) {
         uint64_t at;
         if (!lp__add_ok(offset, (uint64_t)done, &at) || at > INT64_MAX) return -EOVERFLOW;
-        int64_t got =
-            ctx->io.pread(ctx->io.user, fd, buffer + done, bytes - done, (int64_t)at);
+        int64_t got = ctx->io.pread(ctx->io.user, fd, buffer + done, bytes - done, (int64_t)at);
         if (got == -EINTR) continue;
         if (got < 0) return got;
         if (got == 0) break;
@@ -125,7 +125,8 @@ static int make_folder(lp_ctx* ctx, const char* path) {
         error = -ctx->io.mkdir(ctx->io.user, path, 0777);
     } while (error == EINTR);
     if (!error) return 0;
-    /* Whatever the reason (it exists, a read-only or automounted parent): a folder that is there is enough. */
+    /* Whatever the reason (it exists, a read-only or automounted parent): a folder that is there is
+     * enough. */
     int fd = lp__file_open_raw(ctx, path, O_RDONLY | O_DIRECTORY, 0);
     if (fd >= 0) {
         lp__file_close(ctx, fd);

@@ -1,5 +1,6 @@
-/* MT19937: M. Matsumoto, T. Nishimura, "Mersenne Twister", ACM TOMACS 8 (1998), with the initialisation of
- * 2002 (init_genrand), which NumPy's RandomState(int) and PyTorch's manual_seed both use. */
+/* MT19937: M. Matsumoto, T. Nishimura, "Mersenne Twister", ACM TOMACS 8 (1998), with the
+ * initialisation of 2002 (init_genrand), which NumPy's RandomState(int) and PyTorch's manual_seed
+ * both use. */
 #include "base/random.h"
 
 #define N 624

@@ -1,9 +1,9 @@
-/* Philox4x32-10: J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3",
- * SC'11, section 4.3. */
+/* Philox4x32-10: J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2,
+ * 3", SC'11, section 4.3. */
 #include "base/random.h"
 
-/* A round: (hi0, lo0) = M0 c0, (hi1, lo1) = M1 c2; c = (hi1 ^ c1 ^ k0, lo1, hi0 ^ c3 ^ k1, lo0). The key rises
- * by the golden ratio and sqrt(3) - 1 between rounds. */
+/* A round: (hi0, lo0) = M0 c0, (hi1, lo1) = M1 c2; c = (hi1 ^ c1 ^ k0, lo1, hi0 ^ c3 ^ k1, lo0).
+ * The key rises by the golden ratio and sqrt(3) - 1 between rounds. */
 void lp__philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     uint32_t k0 = key[0], k1 = key[1];
@@ -23,8 +23,8 @@ void lp__philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4
     out[3] = c3;
 }
 
-/* The key is the seed. The counter holds the number of the block, the step, and the index under its purpose:
- * two streams share no counter, so they never overlap. */
+/* The key is the seed. The counter holds the number of the block, the step, and the index under its
+ * purpose: two streams share no counter, so they never overlap. */
 lp_rng lp_rng_philox(uint64_t seed, lp_purpose purpose, uint64_t index, uint32_t step) {
     return (lp_rng){
         .kind = LP_RNG_PHILOX,

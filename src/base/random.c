@@ -11,8 +11,8 @@ uint32_t lp_rng_u32(lp_rng* rng) {
     return rng->block[rng->used++];
 }
 
-/* 53 bits over 2^53. NumPy: 27 high bits of one word, 26 of the next. PyTorch: the low 53 bits of two words,
- * the first being the high half. Philox: as NumPy. */
+/* 53 bits over 2^53. NumPy: 27 high bits of one word, 26 of the next. PyTorch: the low 53 bits of
+ * two words, the first being the high half. Philox: as NumPy. */
 double lp_rng_uniform(lp_rng* rng) {
     uint64_t first = lp_rng_u32(rng), second = lp_rng_u32(rng), bits;
     if (rng->kind == LP_RNG_TORCH) {
@@ -23,8 +23,8 @@ double lp_rng_uniform(lp_rng* rng) {
     return (double)bits * 0x1p-53;
 }
 
-/* The word cut to the bits that n - 1 has, drawn again while it is n or more: half of the draws at worst. As
- * NumPy's RandomState does it in randint(n) and in permutation(n). */
+/* The word cut to the bits that n - 1 has, drawn again while it is n or more: half of the draws at
+ * worst. As NumPy's RandomState does it in randint(n) and in permutation(n). */
 uint32_t lp_rng_below(lp_rng* rng, uint32_t n) {
     if (n <= 1) return 0;
     uint32_t mask = UINT32_MAX >> __builtin_clz(n - 1);

@@ -10,9 +10,8 @@ int lp_version(void) {
 
 const char* lp_status_name(lp_status status) {
     switch (status) {
-#define LP__CASE(name, value, text) \
-    case LP_##name:                 \
-        return #name;
+#define LP__CASE(name, value, text)                                                                \
+    case LP_##name: return #name;
         LP_STATUS_MAP(LP__CASE)
 #undef LP__CASE
     }
@@ -21,9 +20,8 @@ const char* lp_status_name(lp_status status) {
 
 const char* lp_status_text(lp_status status) {
     switch (status) {
-#define LP__CASE(name, value, text) \
-    case LP_##name:                 \
-        return text;
+#define LP__CASE(name, value, text)                                                                \
+    case LP_##name: return text;
         LP_STATUS_MAP(LP__CASE)
 #undef LP__CASE
     }

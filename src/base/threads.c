@@ -1,17 +1,17 @@
 /* The pool of threads of a context.
  *
- * A job is open while threads may join it. Threads and caller take indices from one atomic counter. The caller
- * closes the job when no index is left and waits only for the threads that joined: one that sleeps through a
- * short job is not waited for. The state of it all is one word:
+ * A job is open while threads may join it. Threads and caller take indices from one atomic counter.
+ * The caller closes the job when no index is left and waits only for the threads that joined: one
+ * that sleeps through a short job is not waited for. The state of it all is one word:
  *
  *     gate = generation << 16 | open << 15 | threads inside
  *
- * so that joining (open, inside + 1) is one compare-and-swap, and the job's fields are written only while the
- * gate is closed and nobody is inside.
+ * so that joining (open, inside + 1) is one compare-and-swap, and the job's fields are written only
+ * while the gate is closed and nobody is inside.
  *
- * Who waits spins first, then sleeps on a condition. Sleepers announce themselves in a counter and look at
- * the gate again; who changes the gate looks at the counter afterwards. All four accesses are sequentially
- * consistent, so one of the two sees the other. */
+ * Who waits spins first, then sleeps on a condition. Sleepers announce themselves in a counter and
+ * look at the gate again; who changes the gate looks at the counter afterwards. All four accesses
+ * are sequentially consistent, so one of the two sees the other. */
 #include "base/ctx.h"
 
 #include <pthread.h>
@@ -19,10 +19,10 @@
 #include <string.h>
 #include <time.h>
 
-#define LP__OPEN ((uint64_t)1 << 15)
-#define LP__INSIDE (LP__OPEN - 1)
+#define LP__OPEN       ((uint64_t)1 << 15)
+#define LP__INSIDE     (LP__OPEN - 1)
 #define LP__GENERATION ((uint64_t)1 << 16)
-#define LP__SPIN_NS 20000
+#define LP__SPIN_NS    20000
 
 typedef struct lp__worker {
     lp__pool* pool;
@@ -38,8 +38,8 @@ struct lp__pool {
     int64_t n;
     bool running; /* a job runs: a call from inside a task */
     atomic_bool stop;
-    _Alignas(64) atomic_int sleeping;  /* threads that wait for a job */
-    atomic_int waiting;                /* 1: the caller sleeps until nobody is inside */
+    _Alignas(64) atomic_int sleeping; /* threads that wait for a job */
+    atomic_int waiting;               /* 1: the caller sleeps until nobody is inside */
     pthread_mutex_t mutex;
     pthread_cond_t work, done;
     int started; /* threads, numbered from 1; the caller is 0 */
@@ -213,7 +213,8 @@ lp_status lp__pool_start(lp_ctx* ctx) {
     pthread_cond_init(&pool->done, NULL);
     ctx->pool = pool;
 
-    /* Signals are the program's: its own threads shall get them, with their masks and their stacks. */
+    /* Signals are the program's: its own threads shall get them, with their masks and their stacks.
+     */
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);

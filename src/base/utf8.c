@@ -1,8 +1,8 @@
 /* Checking UTF-8, after table 3-7 of the Unicode standard. */
 #include "base/base.h"
 
-/* Length of the well-formed sequence at text, of which `left` bytes remain; 0 if there is none. The second
- * byte alone decides about overlong forms, surrogates and values past U+10FFFF. */
+/* Length of the well-formed sequence at text, of which `left` bytes remain; 0 if there is none. The
+ * second byte alone decides about overlong forms, surrogates and values past U+10FFFF. */
 static size_t sequence(const unsigned char* text, size_t left) {
     unsigned char lead = text[0];
     if (lead < 0x80) return 1;

@@ -113,7 +113,7 @@ lp_status lp__writer_commit(lp__writer* writer) {
     const char* verb = "write";
     if (!error) {
         error = -ctx->io.close(ctx->io.user, writer->fd);
-        writer->fd = -1; /* closed, whatever it answered */
+        writer->fd = -1;               /* closed, whatever it answered */
         if (error == EINTR) error = 0; /* the data were synced already */
     }
     if (!error) {

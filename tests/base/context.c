@@ -1,4 +1,5 @@
-/* Context: creation and its failures, memory, errors, the instruction set, the number of threads. */
+/* Context: creation and its failures, memory, errors, the instruction set, the number of threads.
+ */
 #include "base/ctx.h"
 #include "testing.h"
 
@@ -21,7 +22,8 @@ static void* heap_alloc(void* user, void* old, size_t old_bytes, size_t new_byte
         return NULL;
     }
     if (++h->calls == h->fail_at) return NULL;
-    /* Every address that malloc promises is possible: always another one, and not always a multiple of 64. */
+    /* Every address that malloc promises is possible: always another one, and not always a multiple
+     * of 64. */
     char* block = malloc(new_bytes);
     assert_non_null(block);
     if (old) {
@@ -209,7 +211,8 @@ typedef struct hook {
     char message[64];
 } hook;
 
-static void on_assertion(void* user, const char* condition, const char* where, const char* message) {
+static void on_assertion(void* user, const char* condition, const char* where,
+                         const char* message) {
     hook* h = user;
     h->calls++;
     assert_string_equal(condition, "1 > 2");
@@ -265,7 +268,8 @@ static void statuses_have_names(void** state) {
     assert_string_equal(lp_status_text(LP_NONFINITE), "NaN or infinity where a number is needed");
     assert_string_equal(lp_status_name((lp_status)7), "UNKNOWN");
     assert_string_equal(lp_status_text((lp_status)-99), "UNKNOWN");
-    assert_int_equal(lp_version(), LP_VERSION_MAJOR * 10000 + LP_VERSION_MINOR * 100 + LP_VERSION_PATCH);
+    assert_int_equal(lp_version(),
+                     LP_VERSION_MAJOR * 10000 + LP_VERSION_MINOR * 100 + LP_VERSION_PATCH);
 }
 
 static void cancel_stays_until_cleared(void** state) {
@@ -344,10 +348,11 @@ static void cpu_quota_limits_threads(void** state) {
                            {"/sys/fs/cgroup/cpu.max", "30000 100000\n"},
                            {NULL, NULL}};
     assert_int_equal(count_with(hidden), 1);
-    group_file old[] = {{"/proc/self/cgroup", "9:cpuset:/x\n4:cpu,cpuacct:/job\n1:name=systemd:/x\n"},
-                        {"/sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_quota_us", "100000\n"},
-                        {"/sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_period_us", "100000\n"},
-                        {NULL, NULL}};
+    group_file old[] = {
+        {"/proc/self/cgroup", "9:cpuset:/x\n4:cpu,cpuacct:/job\n1:name=systemd:/x\n"},
+        {"/sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_quota_us", "100000\n"},
+        {"/sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_period_us", "100000\n"},
+        {NULL, NULL}};
     assert_int_equal(count_with(old), 1);
     old[1].text = "-1\n";
     assert_int_equal(count_with(old), all);

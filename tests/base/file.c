@@ -1,4 +1,5 @@
-/* Files under faults: EINTR, short reads and writes, a full disk, and an error at each call in turn. */
+/* Files under faults: EINTR, short reads and writes, a full disk, and an error at each call in
+ * turn. */
 #include "base/base.h"
 #include "testing.h"
 
@@ -14,7 +15,7 @@ typedef struct faults {
     int calls, fail_at, error; /* call number fail_at answers -error; 0: none */
     bool interrupt;            /* every call that may be interrupted is so, every other time */
     int interrupts;
-    size_t most; /* bytes of one read or write; 0: no limit */
+    size_t most;  /* bytes of one read or write; 0: no limit */
     int64_t disk; /* bytes that can still be written; -1: no limit */
     int open_files;
     char last[16]; /* name of the call that failed */
@@ -217,8 +218,8 @@ static void writes_and_reads(void** state) {
     assert_int_equal(info.st_mode & 0600, 0600);
 }
 
-/* An error at each call of a save in turn: either the old file or the whole new one, no temporary file, no open
- * file, no memory held. */
+/* An error at each call of a save in turn: either the old file or the whole new one, no temporary
+ * file, no open file, no memory held. */
 static void every_call_fails_in_turn(void** state) {
     fixture* x = *state;
     char before[BIG], after[BIG];
@@ -253,9 +254,10 @@ static void every_call_fails_in_turn(void** state) {
             assert_holds(x->path, after, BIG);
         }
     }
-    /* Which calls there were, and which of them may fail without failing the save: looking at the old file,
-     * and opening or closing the folder, whose name is new already. */
-    assert_string_equal(seen, "open size! close open! write! write! fsync! close! rename! open fsync! close ");
+    /* Which calls there were, and which of them may fail without failing the save: looking at the
+     * old file, and opening or closing the folder, whose name is new already. */
+    assert_string_equal(
+        seen, "open size! close open! write! write! fsync! close! rename! open fsync! close ");
 }
 
 static void full_disk_leaves_the_old_file(void** state) {
@@ -334,7 +336,8 @@ static void what_is_no_file_is_refused(void** state) {
     assert_string_equal(text, "abc");
     lp__free(x->ctx, text);
 
-    /* A pipe stands for all that is no file: a test that tried a device would destroy it when it fails. */
+    /* A pipe stands for all that is no file: a test that tried a device would destroy it when it
+     * fails. */
     assert_int_equal(save(x->ctx, pipe_path, "abc", 3), LP_IO);
     assert_int_equal(save(x->ctx, x->folder, "abc", 3), LP_IO);
     assert_int_equal(save(x->ctx, missing, "abc", 3), LP_NOT_FOUND);

@@ -1,4 +1,5 @@
-/* Random numbers: known answers, independence of streams, and distributions within what chance allows. */
+/* Random numbers: known answers, independence of streams, and distributions within what chance
+ * allows. */
 #include "base/random.h"
 #include "testing.h"
 
@@ -9,10 +10,10 @@ static void philox_known_answers(void** state) {
     (void)state;
     static const uint32_t vectors[3][10] = {
         {0, 0, 0, 0, 0, 0, 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8},
-        {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0x408f276d, 0x41c83b0e, 0xa20bc7c6,
-         0x6d5451fd},
-        {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0, 0xd16cfe09, 0x94fdcceb, 0x5001e420,
-         0x24126ea1},
+        {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0x408f276d,
+         0x41c83b0e, 0xa20bc7c6, 0x6d5451fd},
+        {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0, 0xd16cfe09,
+         0x94fdcceb, 0x5001e420, 0x24126ea1},
     };
     for (int i = 0; i < 3; i++) {
         uint32_t out[4];
@@ -21,7 +22,8 @@ static void philox_known_answers(void** state) {
     }
 }
 
-/* The first and the 10000th word of MT19937 after init_genrand(5489), as std::mt19937 is specified. */
+/* The first and the 10000th word of MT19937 after init_genrand(5489), as std::mt19937 is specified.
+ */
 static void mt19937_known_answers(void** state) {
     (void)state;
     lp_rng rng = lp_rng_numpy(5489);
@@ -35,8 +37,8 @@ static int compare_u64(const void* a, const void* b) {
     return (x > y) - (x < y);
 }
 
-/* Streams with any part of the key changed: no two of the 64-bit values in all of them are equal (for a random
- * function that has probability 1e-10). */
+/* Streams with any part of the key changed: no two of the 64-bit values in all of them are equal
+ * (for a random function that has probability 1e-10). */
 static void streams_differ(void** state) {
     (void)state;
     enum { STREAMS = 3 * 6 * 5 * 4, EACH = 64 };
@@ -63,7 +65,8 @@ static void streams_differ(void** state) {
     for (size_t i = 1; i < n; i++) assert_true(all[i] != all[i - 1]);
 }
 
-/* A stream is its key: the same again, copied by assignment, and the words of the blocks in their order. */
+/* A stream is its key: the same again, copied by assignment, and the words of the blocks in their
+ * order. */
 static void stream_is_its_key(void** state) {
     (void)state;
     lp_rng a = lp_rng_philox(99, LP_FOR_ENV, 5, 6), b = lp_rng_philox(99, LP_FOR_ENV, 5, 6);
@@ -103,7 +106,8 @@ static void normals_may_be_cut_anywhere(void** state) {
     }
 }
 
-/* Moments of 200000 variates within five standard errors: mean 0, variance 1, skewness 0, kurtosis 3. */
+/* Moments of 200000 variates within five standard errors: mean 0, variance 1, skewness 0,
+ * kurtosis 3. */
 static void normals_have_their_moments(void** state) {
     (void)state;
     enum { N = 200000 };
@@ -142,8 +146,8 @@ static void uniforms_are_in_range(void** state) {
     }
 }
 
-/* n just above a power of two is where a biased method shows; one that takes the remainder shows only for n near
- * 2^32: 3 2^30 has remainders below 2^30 twice as often. */
+/* n just above a power of two is where a biased method shows; one that takes the remainder shows
+ * only for n near 2^32: 3 2^30 has remainders below 2^30 twice as often. */
 static void below_is_unbiased(void** state) {
     (void)state;
     lp_rng rng = lp_rng_philox(5, LP_FOR_TEST, 0, 0);
@@ -211,11 +215,13 @@ static void choices_follow_p(void** state) {
             int bins[5] = {0};
             enum { N = 40000 };
             for (int i = 0; i < N; i++) {
-                int64_t a = wide ? lp_rng_choice_f64(&kinds[kind], p, 5) : lp_rng_choice_f32(&kinds[kind], p32, 5);
+                int64_t a = wide ? lp_rng_choice_f64(&kinds[kind], p, 5)
+                                 : lp_rng_choice_f32(&kinds[kind], p32, 5);
                 assert_in_range(a, 0, 4);
                 bins[a]++;
             }
-            for (int i = 0; i < 5; i++) assert_close(bins[i], N * p[i], 5 * sqrt(N * p[i] * (1 - p[i])));
+            for (int i = 0; i < 5; i++)
+                assert_close(bins[i], N * p[i], 5 * sqrt(N * p[i] * (1 - p[i])));
         }
     }
 }

@@ -1,4 +1,5 @@
-/* NumPy's and PyTorch's generators, call for call, against what they gave (tests/oracles/rng_fixtures.py). */
+/* NumPy's and PyTorch's generators, call for call, against what they gave
+ * (tests/oracles/rng_fixtures.py). */
 #include <logpi/base.h>
 
 #include "testing.h"
@@ -42,13 +43,16 @@ static void check_call(lp_rng* rng, const json_t* call, counts* c) {
         for (size_t i = 0; i < size; i++) assert_close(f32[i], real_at(out, i), F32_TOLERANCE);
         c->values += (int)size;
     } else if (strcmp(name, "choice_f64") == 0) {
-        assert_int_equal(lp_rng_choice_f64(rng, p64, n), json_integer_value(json_array_get(out, 0)));
+        assert_int_equal(lp_rng_choice_f64(rng, p64, n),
+                         json_integer_value(json_array_get(out, 0)));
         c->choices++;
     } else if (strcmp(name, "choice_f32") == 0) {
-        assert_int_equal(lp_rng_choice_f32(rng, p32, n), json_integer_value(json_array_get(out, 0)));
+        assert_int_equal(lp_rng_choice_f32(rng, p32, n),
+                         json_integer_value(json_array_get(out, 0)));
         c->choices++;
     } else if (strcmp(name, "below") == 0) {
-        assert_int_equal(lp_rng_below(rng, (uint32_t)n), json_integer_value(json_array_get(out, 0)));
+        assert_int_equal(lp_rng_below(rng, (uint32_t)n),
+                         json_integer_value(json_array_get(out, 0)));
         c->integers++;
     } else if (strcmp(name, "permutation") == 0) {
         int32_t order[MOST];

@@ -26,7 +26,8 @@ static void every_code_point(void** state) {
         int64_t got = lp__utf8_error(text, length + 2);
         if (got != (valid ? -1 : 1)) fail_msg("U+%04X: %lld", c, (long long)got);
         /* Cut anywhere inside, it is wrong at its first byte. */
-        for (size_t cut = 1; valid && cut < length; cut++) assert_int_equal(lp__utf8_error(text, cut + 1), 1);
+        for (size_t cut = 1; valid && cut < length; cut++)
+            assert_int_equal(lp__utf8_error(text, cut + 1), 1);
     }
 }
 
@@ -35,7 +36,9 @@ static void two_bytes(void** state) {
     for (int a = 0; a < 256; a++) {
         for (int b = 0; b < 256; b++) {
             char text[2] = {(char)a, (char)b};
-            int64_t want = a < 0x80 ? (b < 0x80 ? -1 : 1) : a >= 0xC2 && a < 0xE0 && b >= 0x80 && b < 0xC0 ? -1 : 0;
+            int64_t want = a < 0x80                                         ? (b < 0x80 ? -1 : 1)
+                           : a >= 0xC2 && a < 0xE0 && b >= 0x80 && b < 0xC0 ? -1
+                                                                            : 0;
             assert_int_equal(lp__utf8_error(text, 2), want);
         }
     }
@@ -44,10 +47,21 @@ static void two_bytes(void** state) {
 static void wrong_forms(void** state) {
     (void)state;
     const char* texts[] = {
-        "\xE0\x80\xAF", "\xE0\x9F\xBF", "\xF0\x80\x80\xAF", "\xF0\x8F\xBF\xBF", /* overlong */
-        "\xED\xA0\x80", "\xED\xBF\xBF",                                         /* surrogates */
-        "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFE", "\xFF", "\x80",
-        "\xE2\x82" "A", "\xF0\x9F\x98" "A",                                     /* cut by a letter */
+        "\xE0\x80\xAF",
+        "\xE0\x9F\xBF",
+        "\xF0\x80\x80\xAF",
+        "\xF0\x8F\xBF\xBF", /* overlong */
+        "\xED\xA0\x80",
+        "\xED\xBF\xBF", /* surrogates */
+        "\xF4\x90\x80\x80",
+        "\xF5\x80\x80\x80",
+        "\xFE",
+        "\xFF",
+        "\x80",
+        "\xE2\x82"
+        "A",
+        "\xF0\x9F\x98"
+        "A", /* cut by a letter */
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         assert_int_equal(lp__utf8_error(texts[i], strlen(texts[i])), 0);

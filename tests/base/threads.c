@@ -69,7 +69,8 @@ static void slow(void* user, int64_t i, int worker) {
     pause_us(i % 3 == 0 ? 200 : 0);
 }
 
-/* Pauses of the caller put the threads to sleep, slow tasks the caller: each must be woken again. */
+/* Pauses of the caller put the threads to sleep, slow tasks the caller: each must be woken again.
+ */
 static void sleepers_wake(void** state) {
     (void)state;
     lp_ctx* ctx = create(3);
@@ -128,8 +129,9 @@ static void outer(void* user, int64_t i, int worker) {
     job* j = user;
     inner_job in = {.outer = j, .i = i, .worker = worker, .thread = pthread_self()};
     lp__parallel_for(j->ctx, 5, inner, &in);
-    lp__parallel_for(j->ctx, 1, mark, &(job){.seen = (int[]){0}, .n = 1, .threads = j->threads,
-                                             .per_worker = (int64_t[8]){0}});
+    lp__parallel_for(
+        j->ctx, 1, mark,
+        &(job){.seen = (int[]){0}, .n = 1, .threads = j->threads, .per_worker = (int64_t[8]){0}});
     if (i % 2) pause_us(50);
 }
 
@@ -183,7 +185,8 @@ static void check_mask(void* user, int64_t i, int worker) {
     job* j = user;
     sigset_t mask;
     pthread_sigmask(SIG_SETMASK, NULL, &mask);
-    bool blocked = sigismember(&mask, SIGINT) && sigismember(&mask, SIGTERM) && sigismember(&mask, SIGUSR1);
+    bool blocked =
+        sigismember(&mask, SIGINT) && sigismember(&mask, SIGTERM) && sigismember(&mask, SIGUSR1);
     if (blocked != (worker > 0)) atomic_fetch_add(&j->wrong, 1);
     atomic_fetch_or(&j->inner, 1 << worker);
     pause_us(100);
@@ -193,7 +196,8 @@ static void pool_takes_no_signals(void** state) {
     (void)state;
     lp_ctx* ctx = create(2);
     job j = {0};
-    for (int round = 0; round < 100 && j.inner != 3; round++) lp__parallel_for(ctx, 10, check_mask, &j);
+    for (int round = 0; round < 100 && j.inner != 3; round++)
+        lp__parallel_for(ctx, 10, check_mask, &j);
     assert_int_equal(j.wrong, 0);
     assert_int_equal(j.inner, 3); /* both were looked at */
     lp_ctx_destroy(ctx);
@@ -219,8 +223,8 @@ static void contexts_are_apart(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_index_once),         cmocka_unit_test(sleepers_wake),
-        cmocka_unit_test(tasks_run_at_once),        cmocka_unit_test(nested_calls_run_inline),
+        cmocka_unit_test(every_index_once),          cmocka_unit_test(sleepers_wake),
+        cmocka_unit_test(tasks_run_at_once),         cmocka_unit_test(nested_calls_run_inline),
         cmocka_unit_test(worker_scratch_is_private), cmocka_unit_test(pool_takes_no_signals),
         cmocka_unit_test(contexts_are_apart),
     };

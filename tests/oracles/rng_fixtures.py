@@ -1,5 +1,5 @@
 """Random numbers of NumPy's legacy RandomState and PyTorch's CPU generator: tests/fixtures/rng_numpy.json and
-rng_torch.json, read by tests/base/rng.c. Each case is one generator and the calls made of it in order, so that what
+rng_torch.json, read by tests/base/rng_parity.c. Each case is one generator and the calls made of it in order, so that what
 one call leaves behind (a waiting normal variate, a position) shows in the next.
 
 Tolerance on the C side: NumPy and PyTorch in float64 2e-15, PyTorch in float32 1e-6 (its vectorised log, sin and cos
