@@ -17,7 +17,7 @@ typedef struct reference {
     char* data;
 } reference;
 
-static void die(const char* message) {
+static _Noreturn void die(const char* message) {
     fprintf(stderr, "compare_hf: %s\n", message);
     exit(2);
 }
