@@ -23,7 +23,9 @@ need_smollm2
 show() {
     say "$1"
     shift
-    printf '$ %s\n' "$*"
+    printf '$'
+    printf ' %q' "$@"
+    printf '\n'
     "$@"
     echo
 }

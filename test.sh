@@ -55,6 +55,8 @@ case ${1:-} in
 '')
     need_packages clang:clang libclang-rt-14-dev python3:python3
     check layers tests/layers/check.sh
+    check "public headers in C++" clang -x c++ -std=c++17 -Wall -Wextra -Werror -Iinclude -fsyntax-only \
+        include/logpi/logpi.h
     suite release
     suite asan
     suite tsan -R 'base/threads|kernels/gemm|train/ppo'

@@ -32,8 +32,14 @@ need_packages() {
     command -v apt-get >/dev/null || die "these are missing, and there is no apt-get to install them: ${missing[*]}"
     say "installing Debian packages: ${missing[*]}"
     as_root apt-get update -qq || say "apt-get update failed; trying with the package lists at hand"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+    local log
+    log=$(mktemp)
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" \
+        >"$log" 2>&1 || {
+        tail -20 "$log" >&2
         die "apt-get could not install: ${missing[*]}"
+    }
+    rm -f "$log"
 }
 
 BUILD_PACKAGES=(gcc:gcc libc6-dev cmake:cmake make:make pkg-config:pkg-config libjansson-dev libpcre2-dev)
