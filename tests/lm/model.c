@@ -1,0 +1,273 @@
+/* The tiny model beside transformers (tests/oracles/hf_logits.py tiny): logits and every gradient within 1e-5 of the
+ * largest entry, greedy tokens equal. Generation: alone and in company, limits, and what must be refused. */
+#include "json.h"
+
+#include <logpi/lm.h>
+
+enum { ROOM = 4096 };
+
+typedef struct rig {
+    lp_ctx* ctx;
+    lp_model* model;
+    lp_weights* weights;
+} rig;
+
+static rig set_up(int threads) {
+    rig r;
+    lp_ctx_def def = lp_ctx_def_default();
+    def.threads = threads;
+    r.ctx = lp_ctx_create(&def, NULL, 0);
+    assert_int_equal(lp_model_open(r.ctx, LP_MODELS "/tiny.gguf", &r.model), LP_OK);
+    assert_int_equal(lp_model_load_weights(r.model, true, &r.weights), LP_OK);
+    return r;
+}
+
+static int64_t ids(json_t* list, int32_t* to) {
+    double x[ROOM];
+    const int64_t n = json_flatten(list, x, ROOM);
+    for (int64_t i = 0; i < n; i++) to[i] = (int32_t)x[i];
+    return n;
+}
+
+/* Logits of the sequence at some entries; and adds its part of the mean token loss to the gradients. */
+static double one_sequence(const rig* r, json_t* c, json_t* logits_at, double tokens) {
+    int32_t text[ROOM], rows[ROOM], at[64];
+    double want[ROOM];
+    const int64_t n = ids(json_at(c, "token_ids"), text), shown = ids(logits_at, at);
+    const int64_t offsets[] = {0, n};
+    lp_tape* t = lp_tape_create(r->ctx, LP_F32);
+    const lp_batch batch = {.sequences = 1, .offsets = offsets, .tokens = text};
+    lp_tensor hidden = lp_model_hidden(t, r->model, r->weights, &batch);
+    lp_tensor logits = lp_model_logits(t, r->weights, hidden);
+    json_flatten(json_at(c, "logits"), want, ROOM);
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t j = 0; j < shown; j++) assert_close(lp_at(logits, i, at[j]), want[i * shown + j], 3e-5);
+    }
+    for (int64_t i = 0; i < n; i++) rows[i] = (int32_t)i;
+    lp_tensor states = lp_rows(t, hidden, lp_const_i32(t, n - 1, 1, rows));
+    lp_tensor entropy;
+    lp_tensor lp = lp_model_log_prob(t, r->weights, states, lp_const_i32(t, n - 1, 1, text + 1), 1.0, &entropy);
+    json_flatten(json_at(c, "logprobs"), want, ROOM);
+    for (int64_t i = 0; i < n - 1; i++) {
+        assert_close(lp_at(lp, i, 0), want[i], 2e-5);
+        double sum = 0; /* entropy = -sum p log p, from the logits */
+        lp_tensor log_p = lp_log_softmax(t, lp_rows(t, logits, lp_const_i32(t, 1, 1, &rows[i])));
+        for (int64_t j = 0; j < log_p->cols; j++) sum -= exp(lp_at(log_p, 0, j)) * lp_at(log_p, 0, j);
+        assert_close(lp_at(entropy, i, 0), sum, 1e-4);
+    }
+    lp_tensor loss = lp_scale(t, lp_sum(t, lp), -1.0 / tokens);
+    assert_int_equal(lp_backward(t, loss), LP_OK);
+    const double value = lp_item(loss);
+    lp_tape_destroy(t);
+    return value;
+}
+
+static void transformers(void** state) {
+    (void)state;
+    json_t *root = fixture_load("hf_tiny.json"), *c, *sample;
+    rig r = set_up(2);
+    lp_params* params = lp_weights_params(r.weights);
+    double tokens = 0, loss = 0;
+    size_t i;
+    json_array_foreach(json_at(root, "sequences"), i, c)
+        tokens += (double)json_array_size(json_at(c, "token_ids")) - 1;
+    json_array_foreach(json_at(root, "sequences"), i, c)
+        loss += one_sequence(&r, c, json_at(root, "logits_at"), tokens);
+    assert_close(loss, json_real_at(root, "loss"), 1e-5);
+    lp_params_fold(params);
+    const char* name;
+    int compared = 0;
+    json_object_foreach(json_at(root, "gradients"), name, sample) {
+        double index[ROOM], value[ROOM];
+        lp_tensor x = lp_params_find(params, name);
+        if (!x) fail_msg("no parameter %s", name);
+        const int64_t n = json_flatten(json_at(sample, "index"), index, ROOM);
+        json_flatten(json_at(sample, "value"), value, ROOM);
+        for (int64_t j = 0; j < n; j++) {
+            const double got = lp_grad_at(x, 0, (int64_t)index[j]);
+            if (!(fabs(got - value[j]) <= 1e-5 * json_real_at(sample, "largest")))
+                fail_msg("gradient of %s[%d] is %.9g, transformers has %.9g", name, (int)index[j], got, value[j]);
+        }
+        compared++;
+    }
+    assert_int_equal(compared, lp_params_count(params));
+    json_array_foreach(json_at(root, "sequences"), i, c) {
+        int32_t prompt[ROOM], want[ROOM];
+        const int64_t p = ids(json_at(c, "greedy_prompt_ids"), prompt), n = ids(json_at(c, "greedy_ids"), want);
+        const int64_t offsets[] = {0, p};
+        lp_generate_def def = lp_generate_def_default();
+        def.temperature = 0;
+        def.max_new_tokens = def.min_new_tokens = n;
+        lp_generation g = {0};
+        assert_int_equal(lp_generate(r.model, r.weights, &def, 1, offsets, prompt, &g), LP_OK);
+        assert_memory_equal(g.responses.ids, want, (size_t)n * sizeof *want);
+    }
+    lp_ctx_destroy(r.ctx);
+    json_decref(root);
+}
+
+static const int32_t prompts[] = {5, 9, 200, 31, 7, 7, 5, 9, 200, 44};
+static const int64_t offsets[] = {0, 3, 4, 6, 9, 10}; /* the fourth is the first again */
+
+static void company_changes_nothing(void** state) {
+    (void)state;
+    rig r = set_up(1);
+    lp_generate_def def = lp_generate_def_default();
+    def.seed = 17;
+    def.max_new_tokens = 20;
+    lp_generation all = {0}, alone = {0};
+    assert_int_equal(lp_generate(r.model, r.weights, &def, 5, offsets, prompts, &all), LP_OK);
+    for (int64_t s = 0; s < 5; s++) {
+        const int64_t n = all.response_offsets[s + 1] - all.response_offsets[s];
+        const int64_t own[] = {0, offsets[s + 1] - offsets[s]};
+        def.first_index = (uint64_t)s;
+        assert_int_equal(lp_generate(r.model, r.weights, &def, 1, own, prompts + offsets[s], &alone), LP_OK);
+        assert_int_equal(alone.responses.count, n);
+        assert_memory_equal(alone.responses.ids, all.responses.ids + all.response_offsets[s],
+                            (size_t)n * sizeof(int32_t));
+        assert_memory_equal(alone.log_probs, all.log_probs + all.response_offsets[s], (size_t)n * sizeof(float));
+    }
+    lp_ctx_destroy(r.ctx);
+}
+
+/* First tokens of many samples beside the truncated softmax of the logits: each frequency within 5 standard errors, and
+ * nothing outside of the kept set. */
+static void truncated_sampling(void** state) {
+    (void)state;
+    enum { N = 2000 };
+    rig r = set_up(1);
+    const struct {
+        double temperature, top_p;
+        int64_t top_k;
+    } ways[] = {{1.0, 1.0, 0}, {0.7, 1.0, 5}, {1.5, 0.3, 0}, {0.8, 0.5, 20}};
+    lp_tape* t = lp_tape_create(r.ctx, LP_F32);
+    const int64_t one[] = {0, 3};
+    const lp_batch batch = {.sequences = 1, .offsets = one, .tokens = prompts};
+    lp_tensor logits = lp_model_logits(t, r.weights, lp_model_hidden(t, r.model, r.weights, &batch));
+    const int64_t vocab = logits->cols;
+    int32_t* many = malloc(3 * N * sizeof *many);
+    int64_t* many_offsets = malloc((N + 1) * sizeof *many_offsets);
+    for (int i = 0; i < N; i++) memcpy(many + 3 * i, prompts, 3 * sizeof *many);
+    for (int i = 0; i <= N; i++) many_offsets[i] = 3 * i;
+    for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+        double p[1024], total = 0;
+        int order[1024];
+        for (int64_t j = 0; j < vocab; j++) {
+            p[j] = exp(lp_at(logits, 2, j) / ways[w].temperature);
+            order[j] = (int)j;
+        }
+        for (int64_t a = 1; a < vocab; a++) { /* falling, insertion */
+            for (int64_t b = a; b > 0 && p[order[b]] > p[order[b - 1]]; b--) {
+                const int swap = order[b];
+                order[b] = order[b - 1];
+                order[b - 1] = swap;
+            }
+        }
+        int64_t kept = ways[w].top_k > 0 ? ways[w].top_k : vocab;
+        double inside = 0, sum = 0;
+        for (int64_t a = 0; a < kept; a++) inside += p[order[a]];
+        for (int64_t a = 0; a < kept; a++) {
+            sum += p[order[a]];
+            if (sum >= ways[w].top_p * inside) kept = a + 1;
+        }
+        for (int64_t a = 0; a < kept; a++) total += p[order[a]];
+        lp_generate_def def = lp_generate_def_default();
+        def.max_new_tokens = 1;
+        def.temperature = ways[w].temperature;
+        def.top_k = ways[w].top_k;
+        def.top_p = ways[w].top_p;
+        lp_generation g = {0};
+        assert_int_equal(lp_generate(r.model, r.weights, &def, N, many_offsets, many, &g), LP_OK);
+        int counts[1024] = {0};
+        for (int i = 0; i < N; i++) {
+            counts[g.responses.ids[i]]++;
+            assert_close(g.log_probs[i], log(p[g.responses.ids[i]] / total), 1e-4);
+        }
+        for (int64_t a = 0; a < vocab; a++) {
+            const double expected = a < kept ? p[order[a]] / total : 0.0;
+            assert_close(counts[order[a]] / (double)N, expected, 5 * sqrt(expected * (1 - expected) / N) + 1e-12);
+        }
+    }
+    free(many), free(many_offsets);
+    lp_ctx_destroy(r.ctx);
+}
+
+static void refused(void** state) {
+    (void)state;
+    rig r = set_up(1);
+    const lp_generate_def good = lp_generate_def_default();
+    lp_generation g = {0};
+    const int64_t empty[] = {0, 0}, one[] = {0, 1};
+    int32_t* words = calloc(400, sizeof *words);
+    const int64_t too_long[] = {0, 400};
+    const int32_t outside = 512;
+    assert_int_equal(lp_generate(r.model, r.weights, &good, 1, empty, prompts, &g), LP_INVALID);
+    assert_int_equal(lp_generate(r.model, r.weights, &good, 1, too_long, words, &g), LP_INVALID);
+    assert_non_null(strstr(lp_error(r.ctx), "context"));
+    assert_int_equal(lp_generate(r.model, r.weights, &good, 1, one, &outside, &g), LP_INVALID);
+    lp_generate_def bad = good;
+    bad.temperature = NAN;
+    assert_int_equal(lp_generate(r.model, r.weights, &bad, 1, one, prompts, &g), LP_INVALID);
+    bad = good;
+    bad.top_p = 0;
+    assert_int_equal(lp_generate(r.model, r.weights, &bad, 1, one, prompts, &g), LP_INVALID);
+    bad = good;
+    bad.min_new_tokens = 100;
+    assert_int_equal(lp_generate(r.model, r.weights, &bad, 1, one, prompts, &g), LP_INVALID);
+    lp_f32(lp_params_find(lp_weights_params(r.weights), "model.norm.weight"))[0] = NAN;
+    assert_int_equal(lp_generate(r.model, r.weights, &good, 1, one, prompts, &g), LP_NONFINITE);
+    assert_int_equal(lp_generate(r.model, r.weights, &good, 0, empty, prompts, &g), LP_OK); /* nothing is no mistake */
+    free(words);
+    lp_ctx_destroy(r.ctx);
+}
+
+/* What is written reads back: header, names in order, numbers. */
+static void saved(void** state) {
+    (void)state;
+    rig r = set_up(1);
+    char folder[] = "/tmp/logpi-test-XXXXXX", path[64];
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(lp_model_save(r.model, r.weights, folder), LP_OK);
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    FILE* f = fopen(path, "rb");
+    uint64_t length;
+    assert_int_equal(fread(&length, 8, 1, f), 1);
+    assert_int_equal(length % 8, 0);
+    char* header = malloc(length);
+    assert_int_equal(fread(header, 1, length, f), length);
+    json_t* root = json_loadb(header, length, 0, NULL);
+    json_t* entry = json_at(root, "model.layers.1.mlp.down_proj.weight");
+    const int64_t from = json_integer_value(json_array_get(json_at(entry, "data_offsets"), 0));
+    lp_tensor want = lp_params_find(lp_weights_params(r.weights), "model.layers.1.mlp.down_proj.weight");
+    const size_t bytes = (size_t)(want->rows * want->cols) * sizeof(float);
+    float* got = malloc(bytes);
+    fseek(f, (long)(8 + length) + (long)from, SEEK_SET);
+    assert_int_equal(fread(got, 1, bytes, f), bytes);
+    assert_memory_equal(got, want->data, bytes);
+    fseek(f, 0, SEEK_END);
+    const int64_t size = ftell(f);
+    int64_t numbers = 0;
+    const char* name;
+    json_object_foreach(root, name, entry) {
+        if (strcmp(name, "__metadata__") == 0) continue;
+        json_t* range = json_at(entry, "data_offsets");
+        numbers += json_integer_value(json_array_get(range, 1)) - json_integer_value(json_array_get(range, 0));
+    }
+    assert_int_equal(numbers, size - 8 - (int64_t)length);
+    fclose(f);
+    free(header), free(got);
+    json_decref(root);
+    remove(path);
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    assert_int_equal(remove(path), 0);
+    remove(folder);
+    lp_ctx_destroy(r.ctx);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(transformers), cmocka_unit_test(company_changes_nothing), cmocka_unit_test(truncated_sampling),
+        cmocka_unit_test(refused),      cmocka_unit_test(saved),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
