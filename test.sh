@@ -30,13 +30,13 @@ suite() { # PRESET [CTEST OPTION...]
     build "$preset"
     say "tests ($preset)"
     ctest --test-dir "$folder" --output-on-failure -j "$(nproc)" "$@" | tee "$log" || true
-    local total bad
-    bad=$(sed -nE 's/.* ([0-9]+) tests? failed out of ([0-9]+)$/\1/p' "$log")
-    total=$(sed -nE 's/.* ([0-9]+) tests? failed out of ([0-9]+)$/\2/p' "$log")
+    local total good
+    total=$(grep -cE '^ *[0-9]+/[0-9]+ Test +#' "$log" || true)
+    good=$(grep -cE '^ *[0-9]+/[0-9]+ Test +#.* Passed ' "$log" || true)
     rm -f "$log"
-    [ -n "$total" ] && [ "$total" -gt 0 ] || die "no test ran in the build $preset"
-    passed=$((passed + total - bad))
-    failed=$((failed + bad))
+    [ "$total" -gt 0 ] || die "no test ran in the build $preset"
+    passed=$((passed + good))
+    failed=$((failed + total - good))
 }
 
 finish() {
