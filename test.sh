@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and passes the tests.
-#   ./test.sh             everything that needs no peer: layers, unit tests in four builds (release; address and
-#                         undefined-behaviour sanitizers; thread sanitizer; clang without vector instructions), mutants
+#   ./test.sh             everything that needs no peer: layers, the tests in four builds (release; address and undefined-
+#                         behaviour sanitizers; clang; no vector instructions), the thread sanitizer, mutants
 #   ./test.sh --quick     the release build's tests only
 #   ./test.sh --oracles   installs NumPy, PyTorch, transformers and TRL into .venv-* and compares live
 set -euo pipefail
@@ -60,6 +60,7 @@ case ${1:-} in
     suite release
     suite asan
     suite tsan -R 'base/threads|kernels/gemm|train/ppo'
+    suite clang
     suite scalar
     check mutants tests/mutants/run.sh
     ;;

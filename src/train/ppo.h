@@ -49,6 +49,9 @@ typedef struct lp__said {
     lp_tensor log_prob, entropy, value; /* [rows, 1]; value NULL for a reference */
 } lp__said;
 
+/* Monotonic clock. */
+double lp__seconds(void);
+
 lp_status lp__part_build(lp_ppo* ppo, const lp_generation* batch, const int32_t* list, int64_t count, lp__part* part);
 /* How many of list[0..count) make the next micro-batch: at least one. */
 int64_t lp__part_size(const lp_ppo* ppo, const lp_generation* batch, const int32_t* list, int64_t count);

@@ -1,0 +1,278 @@
+/* One step of PPO on a language model, as TRL 0.11.4's PPOTrainer.step: score, reward, advantages, then epochs of clipped
+ * updates over minibatches. A minibatch is computed in micro-batches, whose gradients continue the same sums, so that
+ * their size changes no bit. */
+#include "train/ppo.h"
+#include <math.h>
+#include <string.h>
+
+/* ---- the batch ------------------------------------------------------------------------------------- */
+
+static bool grow(lp_ctx* ctx, float** array, int64_t n) {
+    float* bigger = lp__realloc(ctx, *array, (size_t)n * sizeof **array);
+    if (bigger) *array = bigger;
+    return bigger != NULL;
+}
+
+/* Room for the batch; kept from step to step. */
+static bool rollout_reserve(lp_ppo* ppo, int64_t sequences, int64_t tokens) {
+    lp__rollout* r = &ppo->rollout;
+    if (tokens > r->capacity) {
+        float** arrays[] = {&r->log_prob, &r->ref_log_prob, &r->value,     &r->entropy,
+                            &r->kl,       &r->reward,       &r->advantage, &r->returns};
+        for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
+            if (!grow(ppo->ctx, arrays[i], tokens)) return false;
+        }
+        r->capacity = tokens;
+    }
+    if (sequences > r->sequence_capacity) {
+        double* kl = lp__realloc(ppo->ctx, r->sequence_kl, (size_t)sequences * sizeof *kl);
+        if (kl) r->sequence_kl = kl;
+        double* score = lp__realloc(ppo->ctx, r->score, (size_t)sequences * sizeof *score);
+        if (score) r->score = score;
+        int32_t* order = lp__realloc(ppo->ctx, r->order, (size_t)sequences * sizeof *order);
+        if (order) r->order = order;
+        if (!kl || !score || !order) return false;
+        r->sequence_capacity = sequences;
+    }
+    return true;
+}
+
+static lp_status check_batch(const lp_ppo* ppo, const lp_generation* b, const double* scores) {
+    if (b->sequences < 1) return lp__fail(ppo->ctx, LP_INVALID, "the batch is empty");
+    if (b->sequences % ppo->def.mini_batch_size)
+        return lp__fail(ppo->ctx, LP_INVALID, "mini_batch_size %lld does not divide the batch of %lld sequences",
+                        (long long)ppo->def.mini_batch_size, (long long)b->sequences);
+    for (int64_t s = 0; s < b->sequences; s++) {
+        if (!isfinite(scores[s]))
+            return lp__fail(ppo->ctx, LP_NONFINITE,
+                            "the reward of sequence %lld in step %lld is %g: the step is refused, nothing moved",
+                            (long long)s, (long long)ppo->steps + 1, scores[s]);
+        if (b->prompt_offsets[s + 1] <= b->prompt_offsets[s] || b->response_offsets[s + 1] <= b->response_offsets[s])
+            return lp__fail(ppo->ctx, LP_INVALID, "sequence %lld has an empty prompt or response", (long long)s);
+    }
+    return LP_OK;
+}
+
+/* Scores to per-token rewards, advantages and returns. */
+static void advantages(lp_ppo* ppo, const lp_generation* b, const double* scores) {
+    const lp_ppo_def* d = &ppo->def;
+    lp__rollout* r = &ppo->rollout;
+    const int64_t n = b->response_offsets[b->sequences];
+    memcpy(r->score, scores, (size_t)b->sequences * sizeof *scores);
+    if (d->use_score_scaling) {
+        lp_moments_add(&ppo->moments, b->sequences, scores);
+        const double shift = d->use_score_norm ? ppo->moments.mean : 0.0;
+        for (int64_t s = 0; s < b->sequences; s++)
+            r->score[s] = (scores[s] - shift) / (ppo->moments.std + 1.1920928955078125e-07);
+    }
+    for (int64_t s = 0; d->score_clip > 0 && s < b->sequences; s++)
+        r->score[s] = fmin(fmax(r->score[s], -d->score_clip), d->score_clip);
+    lp_kl_per_token(d->kl_penalty, n, r->log_prob, r->ref_log_prob, r->kl, r->kl);
+    lp_token_rewards(b->sequences, b->response_offsets, r->kl, ppo->kl_coef, r->score, r->reward);
+    if (d->whiten_rewards) lp_whiten(n, r->reward, false);
+    lp_gae(b->sequences, b->response_offsets, r->reward, r->value, d->gamma, d->lam, r->advantage, r->returns);
+    lp_whiten(n, r->advantage, true);
+}
+
+/* ---- one minibatch --------------------------------------------------------------------------------- */
+
+/* The entries of a part, one behind the other. */
+static float* gather(lp_ppo* ppo, const lp__part* part, const float* from) {
+    float* column = lp__arena_alloc(&ppo->arena, (size_t)part->rows * sizeof *column);
+    if (!column) return NULL;
+    int64_t at = 0;
+    for (int64_t i = 0; i < part->sequences; i++) {
+        memcpy(column + at, from + part->first[i], (size_t)part->count[i] * sizeof *column);
+        at += part->count[i];
+    }
+    return column;
+}
+
+static lp_status micro_batch(lp_ppo* ppo, const lp__part* part, double normaliser, lp_ppo_sums* sums, double* max_dev) {
+    const lp_ppo_def* d = &ppo->def;
+    const lp__rollout* r = &ppo->rollout;
+    lp_ppo_loss_def loss = {.clip_range = d->cliprange,
+                            .clip_range_value = d->cliprange_value,
+                            .vf_coef = d->vf_coef,
+                            .normaliser = normaliser,
+                            .old_log_prob = gather(ppo, part, r->log_prob),
+                            .old_value = gather(ppo, part, r->value),
+                            .advantage = gather(ppo, part, r->advantage),
+                            .returns = gather(ppo, part, r->returns)};
+    if (!loss.old_log_prob || !loss.old_value || !loss.advantage || !loss.returns) return LP_NOMEM;
+    lp_tape_reset(ppo->tape);
+    const lp__said said = lp__part_forward(ppo, ppo->policy, part, true);
+    if (!said.value) return lp_tape_status(ppo->tape);
+    const float* log_prob = lp_f32(said.log_prob);
+    for (int64_t i = 0; i < part->rows; i++)
+        *max_dev = fmax(*max_dev, fabs(exp((double)log_prob[i] - (double)loss.old_log_prob[i]) - 1.0));
+    lp_ppo_sums_add(sums, part->rows, log_prob, lp_f32(said.value), lp_f32(said.entropy), &loss);
+    return lp_backward(ppo->tape, lp_ppo_loss(ppo->tape, said.log_prob, said.value, &loss));
+}
+
+static double variance(double sum, double square, double n) { /* ddof 1 */
+    return n > 1 ? (square - sum * sum / n) / (n - 1) : (double)NAN;
+}
+
+/* Adds the statistics of one minibatch; they are means over minibatches in the end. */
+static void add_metrics(lp_ppo_metrics* m, const lp_ppo_sums* s, double vf_coef, double grad_norm) {
+    const double n = (double)s->n;
+    m->loss_policy += s->policy_loss / n;
+    m->loss_value += s->value_loss / n;
+    m->loss_total += (s->policy_loss + vf_coef * s->value_loss) / n;
+    m->policy_entropy += s->entropy / n;
+    m->policy_approxkl += s->approx_kl / n;
+    m->policy_policykl += s->policy_kl / n;
+    m->policy_clipfrac += s->clipped / n;
+    m->policy_advantages_mean += s->advantage / n;
+    m->policy_ratio += s->ratio / n;
+    m->returns_mean += s->returns / n;
+    m->returns_var += variance(s->returns, s->returns_square, n);
+    m->val_vpred += s->new_value / n;
+    m->val_error += s->value_error / n;
+    m->val_clipfrac += s->value_clipped / n;
+    m->val_mean += s->value / n;
+    m->val_var += variance(s->value, s->value_square, n);
+    m->grad_norm += grad_norm;
+}
+
+/* One optimizer step on the sequences list[0..mini_batch_size). */
+static lp_status mini_batch(lp_ppo* ppo, const lp_generation* b, const int32_t* list, lp_ppo_metrics* m,
+                            double* policy_kl, bool first) {
+    const lp_ppo_def* d = &ppo->def;
+    double normaliser = 0, max_dev = 0;
+    for (int64_t i = 0; i < d->mini_batch_size; i++)
+        normaliser += (double)(b->response_offsets[list[i] + 1] - b->response_offsets[list[i]]);
+    lp_ppo_sums sums = {0};
+    lp_status status = LP_OK;
+    for (int64_t i = 0; status == LP_OK && i < d->mini_batch_size;) {
+        lp__part part;
+        const int64_t n = lp__part_size(ppo, b, list + i, d->mini_batch_size - i);
+        status = lp__part_build(ppo, b, list + i, n, &part);
+        if (status == LP_OK) status = micro_batch(ppo, &part, normaliser, &sums, &max_dev);
+        i += n;
+    }
+    double grad_norm = 0;
+    if (status == LP_OK) {
+        lp_ppo_sums counted = sums;
+        if (sums.ratio / (double)sums.n > d->ratio_threshold) { /* TRL multiplies the loss by 0 and steps all the same */
+            lp_params_zero_grad(lp_weights_params(ppo->policy));
+            counted.policy_loss = counted.value_loss = 0;
+            m->skipped += 1;
+        }
+        status = lp_optim_step(ppo->optim, &grad_norm);
+        if (status == LP_OK) add_metrics(m, &counted, d->vf_coef, grad_norm);
+    }
+    if (status != LP_OK) lp_params_zero_grad(lp_weights_params(ppo->policy));
+    if (first) m->ratio_max_dev = max_dev;
+    *policy_kl = sums.policy_kl / (double)sums.n;
+    return status;
+}
+
+static lp_status epochs(lp_ppo* ppo, const lp_generation* b, const int32_t* permutations, lp_ppo_metrics* m) {
+    const lp_ppo_def* d = &ppo->def;
+    int32_t* order = ppo->rollout.order;
+    int64_t steps = 0;
+    for (int64_t epoch = 0; epoch < d->ppo_epochs; epoch++) {
+        if (permutations) {
+            memcpy(order, permutations + epoch * b->sequences, (size_t)b->sequences * sizeof *order);
+        } else {
+            lp_rng rng = lp_rng_philox(d->seed, LP_FOR_SHUFFLE, (uint64_t)ppo->steps, (uint32_t)epoch);
+            lp_rng_permutation(&rng, order, (int32_t)b->sequences);
+        }
+        double policy_kl = 0;
+        for (int64_t i = 0; i < b->sequences; i += d->mini_batch_size, steps++) {
+            lp_status status = mini_batch(ppo, b, order + i, m, &policy_kl, steps == 0);
+            if (status != LP_OK) return status;
+        }
+        if (d->early_stopping && policy_kl > 1.5 * d->target_kl) break;
+    }
+    double* means[] = {&m->loss_policy,     &m->loss_value,      &m->loss_total,      &m->policy_entropy,
+                       &m->policy_approxkl, &m->policy_policykl, &m->policy_clipfrac, &m->policy_advantages_mean,
+                       &m->policy_ratio,    &m->returns_mean,    &m->returns_var,     &m->val_vpred,
+                       &m->val_error,       &m->val_clipfrac,    &m->val_mean,        &m->val_var,
+                       &m->grad_norm};
+    for (size_t i = 0; i < sizeof means / sizeof *means; i++) *means[i] /= (double)steps;
+    m->val_var_explained = 1.0 - m->val_error / m->returns_var;
+    return LP_OK;
+}
+
+/* ---- the step -------------------------------------------------------------------------------------- */
+
+typedef struct spread {
+    double mean, std; /* ddof 1; NaN for one entry */
+} spread;
+
+static spread spread_of(int64_t n, const double* x) {
+    double sum = 0, square = 0;
+    for (int64_t i = 0; i < n; i++) sum += x[i];
+    const double mean = sum / (double)n;
+    for (int64_t i = 0; i < n; i++) square += (x[i] - mean) * (x[i] - mean);
+    return (spread){mean, n > 1 ? sqrt(square / (double)(n - 1)) : (double)NAN};
+}
+
+static spread spread_of_lengths(int64_t n, const int64_t* offsets) {
+    double sum = (double)(offsets[n] - offsets[0]), square = 0;
+    const double mean = sum / (double)n;
+    for (int64_t i = 0; i < n; i++) {
+        const double d = (double)(offsets[i + 1] - offsets[i]) - mean;
+        square += d * d;
+    }
+    return (spread){mean, n > 1 ? sqrt(square / (double)(n - 1)) : (double)NAN};
+}
+
+/* What PPOTrainer.record_step_stats computes from the batch as a whole. */
+static void batch_metrics(lp_ppo* ppo, const lp_generation* b, const double* scores, lp_ppo_metrics* m) {
+    const lp__rollout* r = &ppo->rollout;
+    double entropy = 0, kl = 0;
+    for (int64_t s = 0; s < b->sequences; s++) {
+        r->sequence_kl[s] = 0;
+        for (int64_t i = b->response_offsets[s]; i < b->response_offsets[s + 1]; i++) {
+            r->sequence_kl[s] += (double)r->kl[i];
+            entropy -= (double)r->log_prob[i];
+        }
+        kl += r->sequence_kl[s];
+    }
+    const spread score = spread_of(b->sequences, r->score), reward = spread_of(b->sequences, scores);
+    const spread queries = spread_of_lengths(b->sequences, b->prompt_offsets);
+    const spread responses = spread_of_lengths(b->sequences, b->response_offsets);
+    m->objective_kl = kl / (double)b->sequences;
+    m->objective_kl_coef = ppo->kl_coef;
+    m->objective_entropy = entropy / (double)b->sequences;
+    m->mean_non_score_reward = -ppo->kl_coef * kl / (double)b->response_offsets[b->sequences];
+    m->mean_scores = score.mean;
+    m->std_scores = score.std;
+    m->reward_mean = reward.mean;
+    m->reward_std = reward.std;
+    m->learning_rate = ppo->def.learning_rate;
+    m->queries_len_mean = queries.mean;
+    m->queries_len_std = queries.std;
+    m->responses_len_mean = responses.mean;
+    m->responses_len_std = responses.std;
+    m->time_generate = ppo->generate_seconds;
+}
+
+lp_status lp_ppo_step(lp_ppo* ppo, const lp_generation* batch, const double* scores, const int32_t* permutations,
+                      lp_ppo_metrics* metrics) {
+    const double start = lp__seconds();
+    lp_ppo_metrics m = {0};
+    lp_status status = check_batch(ppo, batch, scores);
+    if (status != LP_OK) return status;
+    if (!rollout_reserve(ppo, batch->sequences, batch->response_offsets[batch->sequences])) return LP_NOMEM;
+    status = lp__ppo_score_pass(ppo, batch);
+    if (status != LP_OK) return status;
+    ppo->sequences = batch->sequences;
+    advantages(ppo, batch, scores);
+    batch_metrics(ppo, batch, scores, &m);
+    m.time_forward = lp__seconds() - start;
+    status = epochs(ppo, batch, permutations, &m);
+    if (status != LP_OK) return status;
+    m.time_total = lp__seconds() - start;
+    m.time_optimize = m.time_total - m.time_forward;
+    if (ppo->def.adap_kl_ctrl)
+        ppo->kl_coef = lp_adaptive_kl(ppo->kl_coef, m.objective_kl, ppo->def.target, (double)batch->sequences,
+                                      ppo->def.horizon);
+    ppo->steps++;
+    if (metrics) *metrics = m;
+    return LP_OK;
+}
