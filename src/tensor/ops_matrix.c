@@ -13,7 +13,8 @@
 #undef real
 #undef FN
 
-/* Below this many multiplications a plain loop beats packing and the thread pool. */
+/* Below this many multiplications a plain loop beats packing and the thread pool. It forms the same chains of fma, so
+ * that a row has the same bits alone and in a batch that is not small. */
 enum { SMALL_PRODUCT = 4096 };
 
 static bool small(const lp__node* node, int64_t k) { return lp__size(node) * k <= SMALL_PRODUCT; }
@@ -25,12 +26,40 @@ static void gemm(lp__node* node, lp__trans trans, int64_t m, int64_t n, int64_t 
     if (status != LP_OK) lp__tape_fail(node->tape, status);
 }
 
+/* Y = A B: row i of Y is the sum over l of a_il times row l of B. */
+static void matmul_forward_small(lp__node* node) {
+    const lp__kernels* kernels = lp__ctx_kernels(lp__node_ctx(node));
+    const float *a = node->in[0]->t.data, *b = node->in[1]->t.data;
+    float* y = node->t.data;
+    const int64_t m = node->t.rows, n = node->t.cols, k = node->in[0]->t.cols;
+    memset(y, 0, (size_t)(m * n) * sizeof *y);
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t l = 0; l < k; l++) kernels->axpy(n, a[i * k + l], b + l * n, y + i * n);
+    }
+}
+
+/* dA += dY B^T: row i of dA takes dy_ij times row j of B^T;  dB += A^T dY: row l of dB takes a_il times row i of dY. */
+static void matmul_backward_small(lp__node* node) {
+    const lp__kernels* kernels = lp__ctx_kernels(lp__node_ctx(node));
+    const float *a = node->in[0]->t.data, *b = node->in[1]->t.data, *dy = node->t.grad;
+    float *da = lp__grad(node->in[0]), *db = lp__grad(node->in[1]);
+    const int64_t m = node->t.rows, n = node->t.cols, k = node->in[0]->t.cols;
+    float transposed[SMALL_PRODUCT]; /* [n, k]: of one row at least, B is no larger */
+    for (int64_t l = 0; da && m > 0 && l < k; l++) {
+        for (int64_t j = 0; j < n; j++) transposed[j * k + l] = b[l * n + j];
+    }
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t j = 0; da && j < n; j++) kernels->axpy(k, dy[i * n + j], transposed + j * k, da + i * k);
+        for (int64_t l = 0; db && l < k; l++) kernels->axpy(n, a[i * k + l], dy + i * n, db + l * n);
+    }
+}
+
 /* Y = A B;  dA += dY B^T;  dB += A^T dY. */
 static void matmul_forward_gemm(lp__node* node) {
     const lp__node *a = node->in[0], *b = node->in[1];
     const int64_t m = a->t.rows, k = a->t.cols, n = b->t.cols;
     if (small(node, k)) {
-        matmul_forward_f32(node);
+        matmul_forward_small(node);
         return;
     }
     gemm(node, LP__NN, m, n, k, a->t.data, k, b->t.data, n, node->t.data, n, false);
@@ -40,7 +69,7 @@ static void matmul_backward_gemm(lp__node* node) {
     lp__node *a = node->in[0], *b = node->in[1];
     const int64_t m = a->t.rows, k = a->t.cols, n = b->t.cols;
     if (small(node, k)) {
-        matmul_backward_f32(node);
+        matmul_backward_small(node);
         return;
     }
     bool fresh;

@@ -139,7 +139,7 @@ static void run_range(const optim_job* job, int64_t from, int64_t to) {
     case LP_ADAMW:
         if (f64) {
             adam_range_f64(job->st, job->node, job->first, job->second, from, to);
-        } else if (def->kind == LP_ADAM && def->weight_decay > 0) {
+        } else if ((def->kind == LP_ADAM && def->weight_decay > 0) || def->learning_rate == 0) {
             adam_range_f32(job->st, job->node, job->first, job->second, from, to);
         } else {
             job->st->kernels->adam(to - from, (float*)job->node->t.data + from,

@@ -89,6 +89,12 @@ bool lp__inputs_ok(lp_tape* tape, const lp_tensor* inputs, int n_inputs) {
     return true;
 }
 
+/* Whether input i of the op is an index, which its constructor has checked, and not numbers of the tape's type. */
+static bool is_index(const lp__op* op, int i) {
+    return (i == 1 && (op == &lp__op_rows || op == &lp__op_pick || op == &lp__op_rope)) ||
+           (i == 2 && op == &lp__op_head_logp);
+}
+
 lp_tensor lp__apply(lp_tape* tape, const lp__op* op, int64_t rows, int64_t cols, const lp_tensor* inputs,
                     int n_inputs, const lp__attr* attr) {
     lp__node* node = node_create(tape, tape->type, rows, cols);
@@ -98,7 +104,7 @@ lp_tensor lp__apply(lp_tape* tape, const lp__op* op, int64_t rows, int64_t cols,
     for (int i = 0; i < n_inputs; i++) {
         if (!inputs[i]) continue; /* an optional input */
         node->in[i] = lp__node_of(inputs[i]);
-        if (!LP__REQUIRE(tape->ctx, inputs[i]->type == tape->type || inputs[i]->type == LP_I32,
+        if (!LP__REQUIRE(tape->ctx, inputs[i]->type == tape->type || is_index(op, i),
                          "an input has another type than the tape"))
             return lp__tape_fail(tape, LP_INVALID);
         if (tape->recording && inputs[i]->needs_grad) node->t.needs_grad = true;

@@ -68,7 +68,9 @@ static lp_status check_def(lp_ctx* ctx, const lp_ppo_def* d) {
 static bool value_head(lp_ppo* ppo) {
     lp_params* params = lp_weights_params(ppo->policy);
     const int64_t width = lp_model_get_shape(ppo->model).width;
-    const bool made = !lp_params_find(params, "v_head.summary.weight");
+    /* either missing: an earlier creation may have run out of memory between the two */
+    const bool made =
+        !lp_params_find(params, "v_head.summary.weight") || !lp_params_find(params, "v_head.summary.bias");
     ppo->value_weight = lp_param(params, "v_head.summary.weight", 1, width);
     ppo->value_bias = lp_param(params, "v_head.summary.bias", 1, 1);
     if (!ppo->value_weight || !ppo->value_bias) return false;

@@ -53,17 +53,18 @@ static lp_status check_batch(const lp_ppo* ppo, const lp_generation* b, const do
     return LP_OK;
 }
 
-/* Scores to per-token rewards, advantages and returns. */
-static void advantages(lp_ppo* ppo, const lp_generation* b, const double* scores) {
+/* Scores to per-token rewards, advantages and returns. The scores are added to *moments, which becomes the trainer's when
+ * the step is done: a step that is stopped and taken again must not count them twice. */
+static void advantages(lp_ppo* ppo, const lp_generation* b, const double* scores, lp_moments* moments) {
     const lp_ppo_def* d = &ppo->def;
     lp__rollout* r = &ppo->rollout;
     const int64_t n = b->response_offsets[b->sequences];
     memcpy(r->score, scores, (size_t)b->sequences * sizeof *scores);
     if (d->use_score_scaling) {
-        lp_moments_add(&ppo->moments, b->sequences, scores);
-        const double shift = d->use_score_norm ? ppo->moments.mean : 0.0;
+        lp_moments_add(moments, b->sequences, scores);
+        const double shift = d->use_score_norm ? moments->mean : 0.0;
         for (int64_t s = 0; s < b->sequences; s++)
-            r->score[s] = (scores[s] - shift) / (ppo->moments.std + 1.1920928955078125e-07);
+            r->score[s] = (scores[s] - shift) / (moments->std + 1.1920928955078125e-07);
     }
     for (int64_t s = 0; d->score_clip > 0 && s < b->sequences; s++)
         r->score[s] = fmin(fmax(r->score[s], -d->score_clip), d->score_clip);
@@ -262,7 +263,8 @@ lp_status lp_ppo_step(lp_ppo* ppo, const lp_generation* batch, const double* sco
     status = lp__ppo_score_pass(ppo, batch);
     if (status != LP_OK) return status;
     ppo->sequences = batch->sequences;
-    advantages(ppo, batch, scores);
+    lp_moments moments = ppo->moments;
+    advantages(ppo, batch, scores, &moments);
     batch_metrics(ppo, batch, scores, &m);
     m.time_forward = lp__seconds() - start;
     status = epochs(ppo, batch, permutations, &m);
@@ -272,6 +274,7 @@ lp_status lp_ppo_step(lp_ppo* ppo, const lp_generation* batch, const double* sco
     if (ppo->def.adap_kl_ctrl)
         ppo->kl_coef = lp_adaptive_kl(ppo->kl_coef, m.objective_kl, ppo->def.target, (double)batch->sequences,
                                       ppo->def.horizon);
+    ppo->moments = moments;
     ppo->steps++;
     if (metrics) *metrics = m;
     return LP_OK;

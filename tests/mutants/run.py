@@ -1,9 +1,11 @@
 """Mutants: each row of the table is a mistake that a programmer could make. It is put into a copy of the sources, the
-tests that should notice are built and run, and at least one of them must fail. A mutant that survives, or whose text is
-not found exactly once, is a failure of this program.
+tests that should notice are built and run, and at least one of them must fail, by an assertion in one of its cases: a
+mutant that does not compile, crashes or hangs proves nothing. A mutant that survives, or whose text is not found exactly
+once, is a failure of this program.
 
     run.py [NAME ...]     only these"""
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import tempfile
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 PPO, PASS, TRAIN = "src/pg/ppo.c", "src/train/ppo_pass.c", "src/train/ppo_step.c"
+DIST, OPTIM, HEAD = "src/pg/dist.c", "src/tensor/optim.c", "src/tensor/ops_head.c"
 
 # name, file, the text that is right, the mistake, tests that should notice
 MUTANTS = [
@@ -67,19 +70,98 @@ MUTANTS = [
     ("top_p is not applied", "src/lm/sampler.c", "n = nucleus(s, n, kept);", "nucleus(s, n, kept);", ["lm/model"]),
     ("the adaptive KL turned round", PPO, "coef * (1.0 + error * n / horizon)", "coef * (1.0 - error * n / horizon)",
      ["pg/trl"]),
+    # the losses
+    ("KL of the reference to the policy", PPO, "log_prob[i] - ref_log_prob[i];", "ref_log_prob[i] - log_prob[i];",
+     ["pg/trl"]),
+    ("GAE without lambda", PPO, "gamma * lambda * advantage", "gamma * (lambda > 0 ? 1.0 : 0.0) * advantage",
+     ["pg/trl"]),
+    ("returns without the values", PPO, "(float)(advantage + (double)values[i])", "(float)advantage", ["pg/trl"]),
+    ("no lower end of the clip range", PPO, "lp_clamp(t, ratio, 1.0 - def->clip_range,", "lp_clamp(t, ratio, 0.0,",
+     ["pg/trl"]),
+    ("no upper end of the clip range", PPO, "1.0 + def->clip_range);\n    lp_tensor policy_loss",
+     "1e9);\n    lp_tensor policy_loss", ["pg/trl"]),
+    ("the smaller of the two value losses", PPO, "lp_tensor value_loss = lp_maximum(",
+     "lp_tensor value_loss = lp_minimum(", ["pg/trl"]),
+    ("missing detach: the old log-probability is the new one", PPO,
+     "lp_tensor old_log_prob = lp_const_f32(t, n, 1, def->old_log_prob);", "lp_tensor old_log_prob = log_prob;",
+     ["pg/trl"]),
+    ("missing detach: the returns follow the value", PPO,
+     "lp_tensor returns = lp_const_f32(t, n, 1, def->returns);",
+     "lp_tensor returns = lp_add(t, lp_const_f32(t, n, 1, def->returns), lp_sub(t, value, lp_detach(t, value)));",
+     ["pg/trl"]),
+    ("too much detached: the weights of a divergence", DIST, "lp_mul(t, lp_exp(t, p.log_p), lp_sub",
+     "lp_mul(t, lp_exp(t, lp_detach(t, p.log_p)), lp_sub", ["tensor/gradcheck"]),
+    ("a divergence turned round", DIST, "lp_exp(t, p.log_p), lp_sub(t, p.log_p, q.log_p)",
+     "lp_exp(t, q.log_p), lp_sub(t, q.log_p, p.log_p)", ["pg/rungs"]),
+    ("the Gaussian density without its width", DIST, "lp_scale(t, lp_square(t, z), 0.5), pi.log_std);",
+     "lp_scale(t, lp_square(t, z), 0.5), lp_scale(t, pi.log_std, 0.0));", ["pg/rungs"]),
+    ("ddof 0 in the running moments", PPO, "sqrt(sum / (total - 1.0))", "sqrt(sum / total)", ["pg/trl"]),
+    # the trainer
+    ("targets shifted by one token", PASS, "part->target[row] = response[j];",
+     "part->target[row] = response[j > 0 ? j - 1 : 0];", ["train/trl_steps"]),
+    ("the policy scores itself as reference", PASS, "lp__part_forward(ppo, ppo->reference, part, false)",
+     "lp__part_forward(ppo, ppo->policy, part, false)", ["train/trl_steps"]),
+    ("advantages not whitened", TRAIN, "    lp_whiten(n, r->advantage, true);\n", "", ["train/trl_steps"]),
+    ("values clipped round the returns", TRAIN, ".old_value = gather(ppo, part, r->value)",
+     ".old_value = gather(ppo, part, r->returns)", ["train/trl_steps"]),
+    ("a step above the ratio threshold keeps its gradient", TRAIN,
+     "            lp_params_zero_grad(lp_weights_params(ppo->policy));\n            counted", "            counted",
+     ["train/trl_steps"]),
+    ("every epoch in the order of the first", TRAIN, "permutations + epoch * b->sequences", "permutations + 0 * epoch",
+     ["train/trl_steps"]),
+    ("a reward of NaN is accepted", TRAIN, "if (!isfinite(scores[s]))", "if (!isfinite(scores[s]) && s < 0)",
+     ["train/ppo"]),
+    # tensors
+    ("gradients are not cleared after a step", OPTIM, "    lp_params_zero_grad(optim->params);\n", "",
+     ["tensor/optim"]),
+    ("packed weights outlive a step", OPTIM, "    lp_params_changed(optim->params);\n", "", ["train/trl_steps"]),
+    ("a gradient of NaN moves the weights", OPTIM, "if (!isfinite(norm)) return", "if (!isfinite(norm) && norm < 0) return",
+     ["tensor/optim"]),
+    ("the head forgets the temperature backward", HEAD,
+     "(float)((double)((const float*)node->t.grad)[row] / node->attr.head.temperature)",
+     "((const float*)node->t.grad)[row]", ["tensor/ops"]),
+    ("sequences of a batch see each other", "src/tensor/attention.inc",
+     "        k += span->first * ld;\n        v += span->first * ld;\n",
+     "        k += 0 * span->first;\n        v += 0 * span->first;\n", ["tensor/gradcheck"]),
+    ("attention sees the future", "src/tensor/attention.inc", "span->past + i + 1, hd, ld, q,",
+     "span->past + (i >= 0 ? span->count : 0), hd, ld, q,", ["tensor/gradcheck"]),
+    ("a broadcast gradient is not summed", "src/tensor/elementwise.inc", "if (dbs) dbs[bt] += (DB);",
+     "if (dbs) dbs[bt] = (DB);", ["tensor/gradcheck"]),
 ]
 
 
-def sh(*command, cwd):
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900)
+def sh(*command, cwd, timeout=900):
+    """status and output of a command; the status is None if it had to be stopped"""
+    try:
+        ran = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return None, ""
+    return ran.returncode, ran.stdout.decode(errors="replace")
 
 
 def target(test):
     return "test_" + test.replace("/", "_")
 
 
+def build(folder, tests):
+    return sh("cmake", "--build", "b", "-j", str(os.cpu_count()), "--target", *map(target, tests), cwd=folder)
+
+
+def run_test(folder, test):
+    """'' if it passes, the case that failed, or a complaint beginning with '!'."""
+    status, said = sh(os.path.join("b", "tests", test.split("/")[0], target(test)), cwd=folder, timeout=60)
+    if status == 0:
+        return ""
+    failed = re.search(r"\[  FAILED  \] (?!GROUP)([a-z]\w*)", said)
+    if status is None:
+        return f"! hangs in {test}"
+    if status < 0 or "failed with exception" in said or not failed:
+        return f"! crashes in {test} (status {status})"
+    return f"{test}: {failed[1]}"
+
+
 def run_one(folder, name, path, right, wrong, tests):
-    """The test that noticed, or a complaint beginning with '!'."""
+    """The test and the case that noticed, or a complaint beginning with '!'."""
     full = os.path.join(folder, path)
     with open(full) as f:
         text = f.read()
@@ -88,14 +170,13 @@ def run_one(folder, name, path, right, wrong, tests):
     with open(full, "w") as f:
         f.write(text.replace(right, wrong))
     try:
-        built = sh("cmake", "--build", "b", "-j", str(os.cpu_count()), "--target", *map(target, tests), cwd=folder)
-        if built.returncode:
-            return "! it does not compile: " + built.stdout[-400:]
+        status, said = build(folder, tests)
+        if status != 0:
+            return "! does not compile: " + said[-400:]
         for test in tests:
-            layer = test.split("/")[0]
-            ran = sh(os.path.join("b", "tests", layer, target(test)), cwd=folder)
-            if ran.returncode:
-                return test
+            found = run_test(folder, test)
+            if found:
+                return found
         return "! SURVIVES " + ", ".join(tests)
     finally:
         with open(full, "w") as f:
@@ -109,18 +190,21 @@ def main():
         for part in ("src", "include", "cli", "examples", "tests", "models", "bench"):
             shutil.copytree(os.path.join(ROOT, part), os.path.join(folder, part))
         shutil.copy(os.path.join(ROOT, "CMakeLists.txt"), folder)
-        made = sh("cmake", "-S", ".", "-B", "b", "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_C_FLAGS_RELEASE=-O1", cwd=folder)
         tests = sorted({t for m in chosen for t in m[4]})
-        built = sh("cmake", "--build", "b", "-j", str(os.cpu_count()), "--target", *map(target, tests), cwd=folder)
-        if made.returncode or built.returncode:
-            sys.exit("mutants: the unchanged sources do not build:\n" + made.stderr + built.stdout[-2000:])
-        for test in tests:
-            if sh(os.path.join("b", "tests", test.split("/")[0], target(test)), cwd=folder).returncode:
-                sys.exit(f"mutants: {test} fails without any mutant")
+        status, said = sh("cmake", "-S", ".", "-B", "b", "-DCMAKE_BUILD_TYPE=Release", cwd=folder)
+        if status == 0:
+            status, said = build(folder, tests)
+        if status != 0:
+            sys.exit("mutants: the unchanged sources do not build:\n" + said[-2000:])
+        broken = [t for t in tests if run_test(folder, t)]
+        if broken:
+            sys.exit("mutants: without any mutant these fail: " + ", ".join(broken))
         for name, path, right, wrong, noticing in chosen:
             found = run_one(folder, name, path, right, wrong, noticing)
             survivors += found.startswith("!")
             print(f"  {name:<56} {found}", flush=True)
+        if build(folder, tests)[0] != 0 or any(run_test(folder, t) for t in tests):
+            sys.exit("mutants: the tests fail with every mutant taken back")
     print(f"mutants: {len(chosen) - survivors} of {len(chosen)} found")
     sys.exit(1 if survivors or not chosen else 0)
 

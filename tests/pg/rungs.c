@@ -107,6 +107,18 @@ static void check(const char* what, lp_tensor got, json_t* want, double toleranc
     }
 }
 
+/* The gradient that x got from the sum of y over its rows. */
+static void check_grad(lp_tape* t, const char* what, lp_tensor y, lp_tensor x, json_t* want) {
+    double numbers[MAX];
+    const int64_t n = json_flatten(want, numbers, MAX);
+    assert_int_equal(n, x->rows * x->cols);
+    assert_int_equal(lp_backward(t, lp_sum(t, y)), LP_OK);
+    for (int64_t i = 0; i < n; i++) {
+        if (!(fabs(lp_grad_at(x, 0, i) - numbers[i]) <= 1e-11 * fmax(1.0, fabs(numbers[i]))))
+            fail_msg("%s[%d] is %.17g, PyTorch has %.17g", what, (int)i, lp_grad_at(x, 0, i), numbers[i]);
+    }
+}
+
 static lp_tensor input(lp_tape* t, json_t* list) {
     double x[MAX];
     const int64_t n = json_flatten(list, x, MAX), rows = (int64_t)json_array_size(list);
@@ -130,7 +142,19 @@ static void categorical(void** state) {
         check("entropy", lp_entropy(t, p), json_at(c, "entropy"), 1e-12);
         check("kl", lp_kl(t, p, q), json_at(c, "kl"), 1e-12);
         lp_tape_destroy(t);
+        for (int g = 0; g < 4; g++) {
+            static const char* const names[] = {"grad_log_prob", "grad_entropy", "grad_kl", "grad_kl_other"};
+            t = lp_tape_create(ctx, LP_F64);
+            lp_tensor own = input(t, json_at(c, "logits")), other = input(t, json_at(c, "other_logits"));
+            p = lp_categorical(t, own), q = lp_categorical(t, other);
+            lp_tensor y = g == 0   ? lp_log_prob(t, p, lp_const_i32(t, n, 1, action))
+                          : g == 1 ? lp_entropy(t, p)
+                                   : lp_kl(t, p, q);
+            check_grad(t, names[g], y, g < 3 ? own : other, json_at(c, names[g]));
+            lp_tape_destroy(t);
+        }
     }
+    assert_true(i >= 3);
     lp_ctx_destroy(ctx);
     json_decref(root);
 }
@@ -148,7 +172,25 @@ static void normal(void** state) {
         check("entropy", lp_entropy(t, p), json_at(c, "entropy"), 1e-12);
         check("kl", lp_kl(t, p, q), json_at(c, "kl"), 1e-12);
         lp_tape_destroy(t);
+        for (int g = 0; g < 7; g++) {
+            static const struct {
+                const char* name;
+                int of, by; /* log_prob, entropy, kl; mean, log_std, and those of the other */
+            } grads[] = {{"grad_log_prob_mean", 0, 0}, {"grad_log_prob_log_std", 0, 1}, {"grad_entropy_log_std", 1, 1},
+                         {"grad_kl_mean", 2, 0},       {"grad_kl_log_std", 2, 1},       {"grad_kl_other_mean", 2, 2},
+                         {"grad_kl_other_log_std", 2, 3}};
+            t = lp_tape_create(ctx, LP_F64);
+            lp_tensor in[] = {input(t, json_at(c, "mean")), input(t, json_at(c, "log_std")),
+                              input(t, json_at(c, "other_mean")), input(t, json_at(c, "other_log_std"))};
+            p = lp_gaussian(t, in[0], in[1]), q = lp_gaussian(t, in[2], in[3]);
+            lp_tensor y = grads[g].of == 0   ? lp_log_prob(t, p, input(t, json_at(c, "action")))
+                          : grads[g].of == 1 ? lp_entropy(t, p)
+                                             : lp_kl(t, p, q);
+            check_grad(t, grads[g].name, y, in[grads[g].by], json_at(c, grads[g].name));
+            lp_tape_destroy(t);
+        }
     }
+    assert_true(i >= 2);
     lp_ctx_destroy(ctx);
     json_decref(root);
 }
@@ -184,6 +226,21 @@ static void sampling(void** state) {
     lp_ctx_destroy(ctx);
 }
 
+/* The mode of a tie is the first of its entries; of a Gaussian, its mean. Neither lets a gradient pass. */
+static void mode(void** state) {
+    (void)state;
+    lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
+    lp_tape* t = lp_tape_create(ctx, LP_F64);
+    const double z[9] = {0, 1, 1, 2, -1, 2, -3, -2, -1};
+    const int want[3] = {1, 0, 2};
+    lp_tensor in = lp_input_f64(t, 3, 3, z);
+    lp_tensor best = lp_mode(t, lp_categorical(t, in)), mean = lp_mode(t, lp_gaussian(t, in, lp_scalar(t, 0.3)));
+    for (int i = 0; i < 3; i++) assert_int_equal((int)lp_at(best, i, 0), want[i]);
+    for (int i = 0; i < 9; i++) assert_close(lp_at(mean, 0, i), z[i], 0);
+    assert_false(best->needs_grad || mean->needs_grad);
+    lp_ctx_destroy(ctx);
+}
+
 /* NaN logits: no action, a status, and later ops do nothing. */
 static void nan_logits(void** state) {
     (void)state;
@@ -202,7 +259,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numpy_program), cmocka_unit_test(torch_program), cmocka_unit_test(closed_form),
         cmocka_unit_test(large_logits),  cmocka_unit_test(categorical),   cmocka_unit_test(normal),
-        cmocka_unit_test(sampling),      cmocka_unit_test(nan_logits),
+        cmocka_unit_test(sampling),      cmocka_unit_test(mode),          cmocka_unit_test(nan_logits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,7 +24,9 @@ typedef struct ppo_case {
     lp_kl_penalty penalty;
     float old_log_prob[ROOM], ref_log_prob[ROOM], old_value[ROOM];
     float kl[ROOM], reward[ROOM], advantage[ROOM], returns[ROOM];
-    float new_log_prob[ROOM], new_value[ROOM];
+    float new_log_prob[ROOM], new_value[ROOM], entropy[ROOM], token[ROOM];
+    float new_logits[ROOM * 16]; /* [n, vocab] */
+    int64_t vocab;
 } ppo_case;
 
 static lp_kl_penalty penalty_of(const char* name) {
@@ -59,7 +61,8 @@ static void read_case(json_t* json, ppo_case* c) {
     assert_int_equal(json_floats(json_at(inputs, "new_values"), c->new_value, ROOM), c->n);
 }
 
-/* log softmax at the response tokens, from the fixture's new logits; full KL from those of policy and reference. */
+/* log softmax at the response tokens and entropies, from the fixture's new logits; full KL from those of policy and
+ * reference. */
 static void log_probs_of_logits(lp_ctx* ctx, json_t* json, ppo_case* c, float* full) {
     json_t* inputs = json_at(json, "inputs");
     static double z[ROOM * 16];
@@ -68,7 +71,14 @@ static void log_probs_of_logits(lp_ctx* ctx, json_t* json, ppo_case* c, float* f
     lp_tape* t = lp_tape_create(ctx, LP_F64);
     const int64_t numbers = json_flatten(json_at(inputs, "new_logits"), z, ROOM * 16), vocab = numbers / c->n;
     lp_tensor log_p = lp_log_softmax(t, lp_const_f64(t, c->n, vocab, z));
-    for (int64_t i = 0; i < c->n; i++) c->new_log_prob[i] = (float)lp_at(log_p, i, (int64_t)tokens[i]);
+    lp_tensor entropy = lp_entropy(t, lp_categorical(t, lp_const_f64(t, c->n, vocab, z)));
+    for (int64_t i = 0; i < c->n; i++) {
+        c->new_log_prob[i] = (float)lp_at(log_p, i, (int64_t)tokens[i]);
+        c->entropy[i] = (float)lp_at(entropy, i, 0);
+        c->token[i] = (float)tokens[i];
+    }
+    c->vocab = vocab;
+    for (int64_t i = 0; i < numbers; i++) c->new_logits[i] = (float)z[i];
     if (c->penalty == LP_KL_FULL) {
         json_flatten(json_at(inputs, "old_logits"), z, ROOM * 16);
         lp_dist p = lp_categorical(t, lp_const_f64(t, c->n, vocab, z));
@@ -95,58 +105,118 @@ static void take(const ppo_case* c, const float* from, json_t* rows, float* to) 
     }
 }
 
-/* One minibatch: loss, gradients, statistics. */
-static void check_minibatch(lp_ctx* ctx, const ppo_case* c, json_t* b) {
-    json_t* rows = json_at(b, "rows");
-    float old_log_prob[ROOM], old_value[ROOM], advantage[ROOM], returns[ROOM], log_prob[ROOM], value[ROOM];
-    double want[ROOM], wide[ROOM];
-    const int64_t n = json_flatten(json_at(b, "grad_new_logprobs"), want, ROOM);
-    take(c, c->old_log_prob, rows, old_log_prob);
-    take(c, c->old_value, rows, old_value);
-    take(c, c->advantage, rows, advantage);
-    take(c, c->returns, rows, returns);
-    take(c, c->new_log_prob, rows, log_prob);
-    take(c, c->new_value, rows, value);
-    const lp_ppo_loss_def def = {c->clip, c->clip_value, c->vf_coef, (double)n,
-                                 old_log_prob, old_value, advantage, returns};
-    lp_ppo_sums sums = {0};
-    lp_ppo_sums_add(&sums, n, log_prob, value, NULL, &def);
-    json_t* stats = json_at(b, "stats");
-    if (sums.ratio / (double)n > c->threshold) {
-        assert_close(json_real_at(stats, "loss/policy"), 0.0, 0.0);
-        return;
+/* Unbiased variance from the sums of n numbers and of their squares. */
+static double variance(double sum, double square, double n) {
+    return n > 1 ? (square - sum * sum / n) / (n - 1) : (double)NAN;
+}
+
+/* The arrays of a minibatch, from those of the case. */
+typedef struct minibatch {
+    int64_t n;
+    float old_log_prob[ROOM], old_value[ROOM], advantage[ROOM], returns[ROOM];
+    float log_prob[ROOM], value[ROOM], entropy[ROOM], token[ROOM];
+    double logits[ROOM * 16];
+} minibatch;
+
+static void take_minibatch(const ppo_case* c, json_t* rows, minibatch* m) {
+    const struct {
+        const float* from;
+        float* to;
+    } arrays[] = {{c->old_log_prob, m->old_log_prob}, {c->old_value, m->old_value}, {c->advantage, m->advantage},
+                  {c->returns, m->returns},           {c->new_log_prob, m->log_prob}, {c->new_value, m->value},
+                  {c->entropy, m->entropy},           {c->token, m->token}};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) take(c, arrays[i].from, rows, arrays[i].to);
+    m->n = 0;
+    size_t i;
+    json_t* row;
+    json_array_foreach(rows, i, row) {
+        const int64_t s = json_integer_value(row);
+        for (int64_t j = c->offsets[s]; j < c->offsets[s + 1]; j++, m->n++) {
+            for (int64_t k = 0; k < c->vocab; k++)
+                m->logits[m->n * c->vocab + k] = (double)c->new_logits[j * c->vocab + k];
+        }
     }
+}
+
+static void compare_grad(const char* what, const ppo_case* c, lp_tensor x, json_t* list) {
+    static double want[ROOM * 16];
+    static float got[ROOM * 16];
+    const int64_t n = json_flatten(list, want, ROOM * 16);
+    assert_int_equal(n, x->rows * x->cols);
+    for (int64_t i = 0; i < n; i++) got[i] = (float)lp_grad_at(x, 0, i);
+    if (isfinite(want[0])) same(what, c->name, got, want, n);
+}
+
+/* One minibatch: loss, gradients to the log-probabilities, values and logits, statistics. Above the ratio threshold TRL
+ * multiplies the loss by 0 and keeps the other statistics; that is the trainer's part. */
+static void check_minibatch(lp_ctx* ctx, const ppo_case* c, json_t* b, int* above) {
+    static minibatch m;
+    double wide[ROOM];
+    int32_t token[ROOM];
+    take_minibatch(c, json_at(b, "rows"), &m);
+    const int64_t n = m.n;
+    const lp_ppo_loss_def def = {c->clip,        c->clip_value, c->vf_coef, (double)n, m.old_log_prob,
+                                 m.old_value, m.advantage,   m.returns};
+    lp_ppo_sums sums = {0};
+    const int64_t part = n / 2; /* in two parts: sums go on */
+    lp_ppo_sums_add(&sums, part, m.log_prob, m.value, m.entropy, &def);
+    const lp_ppo_loss_def rest = {c->clip,   c->clip_value,         c->vf_coef,      (double)n,
+                                  m.old_log_prob + part, m.old_value + part, m.advantage + part, m.returns + part};
+    lp_ppo_sums_add(&sums, n - part, m.log_prob + part, m.value + part, m.entropy + part, &rest);
+    const bool skipped = sums.ratio / (double)n > c->threshold;
+    *above += skipped;
     lp_tape* t = lp_tape_create(ctx, LP_F32);
-    for (int64_t i = 0; i < n; i++) wide[i] = (double)log_prob[i];
+    for (int64_t i = 0; i < n; i++) wide[i] = (double)m.log_prob[i];
     lp_tensor lp = lp_input_f64(t, n, 1, wide);
-    for (int64_t i = 0; i < n; i++) wide[i] = (double)value[i];
+    for (int64_t i = 0; i < n; i++) wide[i] = (double)m.value[i];
     lp_tensor v = lp_input_f64(t, n, 1, wide);
     lp_tensor loss = lp_ppo_loss(t, lp, v, &def);
     assert_int_equal(lp_backward(t, loss), LP_OK);
-    if (isfinite(want[0])) {
-        same("gradient of log-probabilities", c->name, lp_grad_f32(lp), want, n);
-        json_flatten(json_at(b, "grad_new_values"), want, ROOM);
-        same("gradient of values", c->name, lp_grad_f32(v), want, n);
-        const struct {
-            const char* name;
-            double value;
-        } table[] = {{"loss/policy", sums.policy_loss / (double)n},
-                     {"loss/value", sums.value_loss / (double)n},
-                     {"loss/total", lp_item(loss)},
-                     {"policy/approxkl", sums.approx_kl / (double)n},
-                     {"policy/policykl", sums.policy_kl / (double)n},
-                     {"policy/clipfrac", sums.clipped / (double)n},
-                     {"policy/advantages_mean", sums.advantage / (double)n},
-                     {"returns/mean", sums.returns / (double)n},
-                     {"val/vpred", sums.new_value / (double)n},
-                     {"val/error", sums.value_error / (double)n},
-                     {"val/clipfrac", sums.value_clipped / (double)n},
-                     {"val/mean", sums.value / (double)n}};
-        for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-            const float got = (float)table[i].value;
-            const double trl = json_real_at(stats, table[i].name);
-            same(table[i].name, c->name, &got, &trl, 1);
+    if (skipped) {
+        json_t* zeros[] = {json_at(b, "grad_new_logprobs"), json_at(b, "grad_new_values"), json_at(b, "grad_new_logits")};
+        for (int i = 0; i < 3; i++) {
+            static double want[ROOM * 16];
+            const int64_t count = json_flatten(zeros[i], want, ROOM * 16);
+            for (int64_t j = 0; j < count; j++) assert_close(want[j], 0.0, 0.0);
         }
+    } else {
+        compare_grad("gradient of log-probabilities", c, lp, json_at(b, "grad_new_logprobs"));
+        compare_grad("gradient of values", c, v, json_at(b, "grad_new_values"));
+        lp_tape* wider = lp_tape_create(ctx, LP_F64); /* and through the softmax */
+        lp_tensor logits = lp_input_f64(wider, n, c->vocab, m.logits);
+        for (int64_t i = 0; i < n; i++) token[i] = (int32_t)m.token[i];
+        lp_tensor picked = lp_log_prob(wider, lp_categorical(wider, logits), lp_const_i32(wider, n, 1, token));
+        lp_tensor again = lp_ppo_loss(wider, picked, lp_const_f32(wider, n, 1, m.value), &def);
+        assert_int_equal(lp_backward(wider, again), LP_OK);
+        compare_grad("gradient of logits", c, logits, json_at(b, "grad_new_logits"));
+        lp_tape_destroy(wider);
+    }
+    const double count = (double)n, loss_scale = skipped ? 0.0 : 1.0;
+    const struct {
+        const char* name;
+        double value;
+    } table[] = {{"loss/policy", loss_scale * sums.policy_loss / count},
+                 {"loss/value", loss_scale * sums.value_loss / count},
+                 {"loss/total", loss_scale * lp_item(loss)},
+                 {"policy/entropy", sums.entropy / count},
+                 {"policy/approxkl", sums.approx_kl / count},
+                 {"policy/policykl", sums.policy_kl / count},
+                 {"policy/clipfrac", sums.clipped / count},
+                 {"policy/advantages_mean", sums.advantage / count},
+                 {"returns/mean", sums.returns / count},
+                 {"returns/var", variance(sums.returns, sums.returns_square, count)},
+                 {"val/vpred", sums.new_value / count},
+                 {"val/error", sums.value_error / count},
+                 {"val/clipfrac", sums.value_clipped / count},
+                 {"val/mean", sums.value / count},
+                 {"val/var", variance(sums.value, sums.value_square, count)}};
+    json_t* stats = json_at(b, "stats");
+    assert_int_equal(json_object_size(stats), sizeof table / sizeof *table);
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        const float got = (float)table[i].value;
+        const double trl = json_real_at(stats, table[i].name);
+        /* with one token in the whole batch TRL's advantage is NaN, logpi's is 0 */
+        if (!isnan(trl) || c->n > 1) same(table[i].name, c->name, &got, &trl, 1);
     }
     lp_tape_destroy(t);
 }
@@ -156,6 +226,7 @@ static void cases(void** state) {
     lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
     json_t *root = fixture_load("trl_ppo.json"), *json, *b;
     size_t i, j;
+    int minibatches = 0, above = 0;
     json_array_foreach(json_at(root, "cases"), i, json) {
         static ppo_case c;
         static float full[ROOM];
@@ -164,6 +235,9 @@ static void cases(void** state) {
         json_t* per_token = json_at(json, "per_token");
         lp_kl_per_token(c.penalty, c.n, c.old_log_prob, c.ref_log_prob, full, c.kl);
         compare(per_token, &c, "kls", c.kl);
+        const double nothing[32] = {0};
+        lp_token_rewards(c.sequences, c.offsets, c.kl, c.kl_coef, nothing, c.reward);
+        compare(per_token, &c, "non_score_reward", c.reward);
         lp_token_rewards(c.sequences, c.offsets, c.kl, c.kl_coef, c.scores, c.reward);
         compare(per_token, &c, "rewards", c.reward);
         if (c.whiten_rewards) lp_whiten(c.n, c.reward, false);
@@ -175,9 +249,14 @@ static void cases(void** state) {
         } else {
             assert_close(c.advantage[0], 0.0, 0.0); /* TRL: NaN */
         }
-        json_array_foreach(json_at(json, "minibatches"), j, b) check_minibatch(ctx, &c, b);
+        json_array_foreach(json_at(json, "minibatches"), j, b) {
+            check_minibatch(ctx, &c, b, &above);
+            minibatches++;
+        }
     }
     assert_true(i >= 14);
+    assert_true(minibatches >= 18);
+    assert_int_equal(above, 1); /* one is made so */
     json_decref(root);
     lp_ctx_destroy(ctx);
 }
@@ -218,6 +297,27 @@ static void whitening(void** state) {
     json_decref(root);
 }
 
+/* entropy_from_logits */
+static void entropies(void** state) {
+    (void)state;
+    json_t *root = fixture_load("trl_ppo.json"), *f;
+    lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
+    size_t i;
+    json_array_foreach(json_at(root, "functions"), i, f) {
+        double z[ROOM * 4], want[ROOM];
+        const int64_t numbers = json_flatten(json_at(f, "logits"), z, ROOM * 4);
+        const int64_t n = json_flatten(json_at(f, "entropy"), want, ROOM);
+        for (int64_t j = 0; j < numbers; j++) z[j] = (double)(float)z[j]; /* they were float32 */
+        lp_tape* t = lp_tape_create(ctx, LP_F64);
+        lp_tensor entropy = lp_entropy(t, lp_categorical(t, lp_const_f64(t, n, numbers / n, z)));
+        for (int64_t j = 0; j < n; j++) assert_close(lp_at(entropy, j, 0), want[j], 1e-12);
+        lp_tape_destroy(t);
+    }
+    assert_true(i >= 1);
+    lp_ctx_destroy(ctx);
+    json_decref(root);
+}
+
 static void moments(void** state) {
     (void)state;
     json_t *root = fixture_load("trl_ppo.json"), *m;
@@ -236,6 +336,7 @@ static void moments(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(cases), cmocka_unit_test(controllers),
-                                       cmocka_unit_test(whitening), cmocka_unit_test(moments)};
+                                       cmocka_unit_test(whitening), cmocka_unit_test(entropies),
+                                       cmocka_unit_test(moments)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,7 +2,7 @@
  * of the largest entry. Shapes large enough for every path. And the life of a tape. */
 #include "testing.h"
 
-#include <logpi/tensor.h>
+#include <logpi/pg.h>
 
 static const double TOLERANCE = 2e-5;
 
@@ -21,7 +21,7 @@ static void both(const char* name, lp_tensor (*f)(lp_tape*, const lp_tensor*), i
     lp_rng rng = lp_rng_philox(5, LP_FOR_TEST, 0, 0);
     for (int i = 0; i < n; i++) {
         const int64_t size = shapes[i].rows * shapes[i].cols;
-        char label[8];
+        char label[16];
         snprintf(label, sizeof label, "%d", i);
         in32[i] = lp_param(params, label, shapes[i].rows, shapes[i].cols);
         double* wide = malloc((size_t)size * sizeof *wide);
@@ -107,6 +107,20 @@ static void float_and_double(void** state) {
     both("head_logp, more than a block", f_head, 2, (shape[]){{300, 64}, {1500, 64}}, -1, 1);
 }
 
+/* Every op and distribution at the shapes of its gradient check: odd ones, with tails everywhere. */
+static void every_case(void** state) {
+    (void)state;
+    const lp_gradcheck_case *ops, *distributions;
+    const int n_ops = lp_gradcheck_cases(&ops), n = n_ops + lp_pg_gradcheck_cases(&distributions);
+    for (int i = 0; i < n; i++) {
+        const lp_gradcheck_case* c = i < n_ops ? &ops[i] : &distributions[i - n_ops];
+        shape shapes[4];
+        for (int j = 0; j < 4; j++) shapes[j] = (shape){c->shape[j][0], c->shape[j][1]};
+        both(c->name, c->loss, c->inputs, shapes, c->low, c->high);
+    }
+    assert_true(n_ops > 30 && n > n_ops);
+}
+
 /* Attention row by row with a cache gives the bits of the whole sequence. */
 static void cache(void** state) {
     (void)state;
@@ -139,6 +153,73 @@ static void cache(void** state) {
     lp_ctx_destroy(ctx);
 }
 
+/* Two sequences in one cache, one of them a fork of the other's first rows, go on together with different rows; and a
+ * slot that was cleared begins anew. All bits are those of whole sequences. */
+static void cache_forks(void** state) {
+    (void)state;
+    enum { N = 12, SAME = 7, WIDTH = 24, KV = 8, LAYERS = 2 };
+    lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
+    lp_tape* t = lp_tape_create(ctx, LP_F32);
+    lp_kv* kv;
+    static float q[2][N * WIDTH], k[2][N * KV], v[2][N * KV], whole[2][N * WIDTH];
+    lp_rng rng = lp_rng_philox(10, LP_FOR_TEST, 0, 0);
+    for (int s = 0; s < 2; s++) {
+        lp_rng_normal_f32(&rng, q[s], N * WIDTH);
+        lp_rng_normal_f32(&rng, k[s], N * KV);
+        lp_rng_normal_f32(&rng, v[s], N * KV);
+    }
+    memcpy(q[1], q[0], SAME * WIDTH * sizeof(float));
+    memcpy(k[1], k[0], SAME * KV * sizeof(float));
+    memcpy(v[1], v[0], SAME * KV * sizeof(float));
+    lp_tape_record(t, false);
+    int64_t offsets[3] = {0, N, 0};
+    lp_attention_def def = {.heads = 3, .kv_heads = 1, .sequences = 1, .offsets = offsets};
+    for (int s = 0; s < 2; s++) {
+        lp_tensor y = lp_attention(t, lp_const_f32(t, N, WIDTH, q[s]), lp_const_f32(t, N, KV, k[s]),
+                                   lp_const_f32(t, N, KV, v[s]), &def);
+        memcpy(whole[s], y->data, sizeof whole[s]);
+    }
+    assert_int_equal(lp_kv_create(ctx, LAYERS, KV, 4, N, &kv), LP_OK);
+    def.cache = kv;
+    for (int round = 0; round < 2; round++) {
+        const int32_t first = 3, both_slots[2] = {3, 1}; /* neither in order nor adjacent */
+        lp_kv_clear(kv, 3);
+        lp_kv_clear(kv, 1);
+        def.slot = &first;
+        def.sequences = 1;
+        offsets[1] = SAME;
+        for (def.layer = 0; def.layer < LAYERS; def.layer++) {
+            lp_tensor y = lp_attention(t, lp_const_f32(t, SAME, WIDTH, q[0]), lp_const_f32(t, SAME, KV, k[0]),
+                                       lp_const_f32(t, SAME, KV, v[0]), &def);
+            assert_memory_equal(y->data, whole[0], SAME * WIDTH * sizeof(float));
+        }
+        lp_kv_advance(kv, 3, SAME);
+        lp_kv_fork(kv, 3, 1);
+        assert_int_equal(lp_kv_length(kv, 1), SAME);
+        def.slot = both_slots;
+        def.sequences = 2;
+        offsets[1] = 1, offsets[2] = 2;
+        for (int64_t at = SAME; at < N; at++) {
+            float rows[2 * WIDTH], keys[2 * KV], values[2 * KV];
+            for (int s = 0; s < 2; s++) {
+                memcpy(rows + s * WIDTH, q[s] + at * WIDTH, WIDTH * sizeof(float));
+                memcpy(keys + s * KV, k[s] + at * KV, KV * sizeof(float));
+                memcpy(values + s * KV, v[s] + at * KV, KV * sizeof(float));
+            }
+            for (def.layer = 0; def.layer < LAYERS; def.layer++) {
+                lp_tape_reset(t);
+                lp_tensor y = lp_attention(t, lp_const_f32(t, 2, WIDTH, rows), lp_const_f32(t, 2, KV, keys),
+                                           lp_const_f32(t, 2, KV, values), &def);
+                for (int s = 0; s < 2; s++)
+                    assert_memory_equal(lp_f32(y) + s * WIDTH, whole[s] + at * WIDTH, WIDTH * sizeof(float));
+            }
+            for (int s = 0; s < 2; s++) lp_kv_advance(kv, both_slots[s], 1);
+        }
+        assert_int_equal(lp_kv_length(kv, 3), N);
+    }
+    lp_ctx_destroy(ctx);
+}
+
 /* ---- a tape's life --------------------------------------------------------------------------------- */
 
 static lp_status small_step(lp_tape* t, lp_params* params, lp_optim* optim) {
@@ -161,9 +242,14 @@ static void allocates_nothing_after_the_first_step(void** state) {
     assert_int_equal(lp_optim_create(params, &def, &optim), LP_OK);
     lp_tape* t = lp_tape_create(ctx, LP_F32);
     for (int i = 0; i < 2; i++) assert_int_equal(small_step(t, params, optim), LP_OK);
+    const size_t in_use = lp_tape_bytes(t);
+    assert_true(in_use > 0);
     const uint64_t before = lp_ctx_memory(ctx).allocations;
     for (int i = 0; i < 20; i++) assert_int_equal(small_step(t, params, optim), LP_OK);
     assert_int_equal(lp_ctx_memory(ctx).allocations, before);
+    assert_int_equal(lp_tape_bytes(t), in_use);
+    lp_tape_reset(t);
+    assert_int_equal(lp_tape_bytes(t), 0);
     lp_ctx_destroy(ctx);
 }
 
@@ -263,7 +349,7 @@ static void cancelled(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(float_and_double), cmocka_unit_test(cache),
+        cmocka_unit_test(float_and_double), cmocka_unit_test(every_case), cmocka_unit_test(cache), cmocka_unit_test(cache_forks),
         cmocka_unit_test(allocates_nothing_after_the_first_step), cmocka_unit_test(out_of_memory),
         cmocka_unit_test(misfits), cmocka_unit_test(cancelled),
     };

@@ -98,45 +98,132 @@ static void clipping(void** state) {
     lp_ctx_destroy(ctx);
 }
 
-/* A NaN or an infinity in any gradient: refused, named, and no number of any parameter moves. */
+/* A set of two parameters with weights, and an optimizer of it. */
+typedef struct pair {
+    lp_ctx* ctx;
+    lp_params* params;
+    lp_tensor first, second; /* [1, 3], [2, 2] */
+    lp_optim* optim;
+} pair;
+
+static pair pair_make(lp_dtype type, const lp_optim_def* def) {
+    pair p = {.ctx = lp_ctx_create(NULL, NULL, 0)};
+    const double weights[4] = {0.5, -1.5, 2.0, -0.25};
+    p.params = lp_params_create(p.ctx, type, true);
+    p.first = lp_param(p.params, "first", 1, 3);
+    p.second = lp_param(p.params, "second", 2, 2);
+    set(p.first, weights, false);
+    set(p.second, weights, false);
+    assert_int_equal(lp_optim_create(p.params, def, &p.optim), LP_OK);
+    return p;
+}
+
+static lp_status pair_step(const pair* p, double last) {
+    const double g[4] = {0.1, -0.2, 0.3, last};
+    set(p->first, g, true);
+    set(p->second, g, true);
+    return lp_optim_step(p->optim, NULL);
+}
+
+/* A NaN or an infinity in any gradient: refused, named, and nothing moves: no weight, and no moment either, so that the
+ * steps after it are those of an optimizer that never saw it. */
 static void nonfinite_gradient(void** state) {
     (void)state;
-    const double bad[] = {NAN, INFINITY, -INFINITY};
-    for (int kind = LP_SGD; kind <= LP_RMSPROP; kind++) {
-        for (int b = 0; b < 3; b++) {
-            lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
-            lp_params* params = lp_params_create(ctx, LP_F32, true);
-            lp_tensor first = lp_param(params, "first", 1, 3), second = lp_param(params, "second", 2, 2);
-            const lp_optim_def def = lp_optim_def_default((lp_optim_kind)kind);
-            lp_optim* optim;
-            assert_int_equal(lp_optim_create(params, &def, &optim), LP_OK);
-            for (int j = 0; j < 3; j++) lp_grad_f32(first)[j] = 1;
-            lp_grad_f32(second)[3] = (float)bad[b];
-            assert_int_equal(lp_optim_step(optim, NULL), LP_NONFINITE);
-            assert_non_null(strstr(lp_error(ctx), "second"));
-            assert_non_null(strstr(lp_error(ctx), "[1, 1]"));
-            for (int j = 0; j < 3; j++) assert_close(lp_at(first, 0, j), 0, 0);
-            lp_ctx_destroy(ctx);
+    const double bad[] = {(double)NAN, (double)INFINITY, (double)-INFINITY};
+    for (int i = 0; i < 4 * 3 * 2; i++) {
+        lp_optim_def def = lp_optim_def_default((lp_optim_kind)(i / 6));
+        const lp_dtype type = i % 2 ? LP_F64 : LP_F32;
+        if (def.kind == LP_SGD || def.kind == LP_RMSPROP) def.momentum = 0.9;
+        pair p = pair_make(type, &def), clean = pair_make(type, &def);
+        const size_t bytes = type == LP_F64 ? sizeof(double) : sizeof(float);
+        for (int step = 0; step < 3; step++) {
+            assert_int_equal(pair_step(&clean, 0.4), LP_OK);
+            assert_int_equal(pair_step(&p, bad[i / 2 % 3]), LP_NONFINITE);
+            assert_non_null(strstr(lp_error(p.ctx), "second"));
+            assert_non_null(strstr(lp_error(p.ctx), "[1, 1]"));
+            assert_int_equal(pair_step(&p, 0.4), LP_OK);
+            assert_memory_equal(p.first->data, clean.first->data, 3 * bytes);
+            assert_memory_equal(p.second->data, clean.second->data, 4 * bytes);
         }
+        lp_ctx_destroy(p.ctx);
+        lp_ctx_destroy(clean.ctx);
     }
 }
 
+/* Not even the sign of a zero changes: -0 - (-0) would be +0. */
 static void zero_learning_rate(void** state) {
     (void)state;
-    for (int kind = LP_SGD; kind <= LP_RMSPROP; kind++) {
+    for (int i = 0; i < 8; i++) {
         lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
-        lp_params* params = lp_params_create(ctx, LP_F32, true);
+        lp_params* params = lp_params_create(ctx, i % 2 ? LP_F64 : LP_F32, true);
         lp_rng rng = lp_rng_philox(1, LP_FOR_TEST, 0, 0);
         lp_tensor w = lp_param_randn(params, "w", 40, 40, &rng);
-        float before[1600];
-        memcpy(before, w->data, sizeof before);
-        lp_optim_def def = lp_optim_def_default((lp_optim_kind)kind);
+        double before[1600], grads[1600];
+        lp_rng_normal_f64(&rng, grads, 1600);
+        for (int64_t j = 0; j < 1600; j += 7) {
+            if (i % 2) {
+                lp_f64(w)[j] = j % 2 ? -0.0 : 0.0;
+            } else {
+                lp_f32(w)[j] = j % 2 ? -0.0f : 0.0f;
+            }
+        }
+        const size_t bytes = 1600 * (i % 2 ? sizeof(double) : sizeof(float));
+        memcpy(before, w->data, bytes);
+        lp_optim_def def = lp_optim_def_default((lp_optim_kind)(i / 2));
         lp_optim* optim;
         def.learning_rate = 0;
         assert_int_equal(lp_optim_create(params, &def, &optim), LP_OK);
-        lp_rng_normal_f32(&rng, w->grad, 1600);
+        for (int step = 0; step < 2; step++) {
+            set(w, grads, true);
+            assert_int_equal(lp_optim_step(optim, NULL), LP_OK);
+        }
+        assert_memory_equal(before, w->data, bytes);
+        /* the moments have gone on: a rate that warms up from 0 steps as if it had been small */
+        set(w, grads, true);
+        lp_optim_set_learning_rate(optim, 0.01);
         assert_int_equal(lp_optim_step(optim, NULL), LP_OK);
-        assert_memory_equal(before, w->data, sizeof before);
+        assert_true(memcmp(before, w->data, bytes) != 0);
+        lp_ctx_destroy(ctx);
+    }
+}
+
+/* float steps beside double ones, from weights of 0 so that the step itself is what is seen: 1e-6 of the way that the
+ * largest weight went. (1 - 0.999f is wrong in its fifth digit: it would show as 6e-6.) */
+static void float_follows_double(void** state) {
+    (void)state;
+    enum { SIZE = 997 };
+    lp_optim_def defs[6];
+    for (int i = 0; i < 4; i++) defs[i] = lp_optim_def_default((lp_optim_kind)i);
+    defs[0].momentum = defs[3].momentum = 0.9;
+    defs[4] = defs[5] = lp_optim_def_default(LP_ADAM);
+    defs[4].weight_decay = 0.01;
+    defs[5].max_grad_norm = 0.5;
+    for (int i = 0; i < 6; i++) {
+        lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
+        lp_rng rng = lp_rng_philox(4, LP_FOR_TEST, 0, 0);
+        lp_tensor w[2];
+        lp_optim* optim[2];
+        for (int type = LP_F32; type <= LP_F64; type++) {
+            lp_params* params = lp_params_create(ctx, (lp_dtype)type, true);
+            w[type] = lp_param(params, "w", 1, SIZE);
+            assert_int_equal(lp_optim_create(params, &defs[i], &optim[type]), LP_OK);
+        }
+        for (int step = 0; step < 5; step++) {
+            float narrow[SIZE];
+            double grads[SIZE], worst = 0, largest = 0;
+            lp_rng_normal_f32(&rng, narrow, SIZE);
+            for (int j = 0; j < SIZE; j++) grads[j] = (double)narrow[j];
+            for (int type = LP_F32; type <= LP_F64; type++) {
+                set(w[type], grads, true);
+                assert_int_equal(lp_optim_step(optim[type], NULL), LP_OK);
+            }
+            for (int j = 0; j < SIZE; j++) {
+                worst = fmax(worst, fabs(lp_at(w[LP_F32], 0, j) - lp_at(w[LP_F64], 0, j)));
+                largest = fmax(largest, fabs(lp_at(w[LP_F64], 0, j)));
+            }
+            if (!(worst <= 1e-6 * largest))
+                fail_msg("settings %d, step %d: off by %g of %g", i, step, worst, largest);
+        }
         lp_ctx_destroy(ctx);
     }
 }
@@ -151,7 +238,7 @@ static void bad_settings(void** state) {
     assert_int_equal(lp_optim_create(params, &def, &optim), LP_INVALID);
     assert_non_null(strstr(lp_error(ctx), "learning_rate"));
     def = lp_optim_def_default(LP_ADAM);
-    def.beta2 = NAN;
+    def.beta2 = (double)NAN;
     assert_int_equal(lp_optim_create(params, &def, &optim), LP_INVALID);
     assert_null(optim);
     lp_ctx_destroy(ctx);
@@ -159,8 +246,9 @@ static void bad_settings(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(torch_runs),         cmocka_unit_test(clipping),     cmocka_unit_test(nonfinite_gradient),
-        cmocka_unit_test(zero_learning_rate), cmocka_unit_test(bad_settings),
+        cmocka_unit_test(torch_runs),         cmocka_unit_test(clipping),
+        cmocka_unit_test(nonfinite_gradient), cmocka_unit_test(zero_learning_rate),
+        cmocka_unit_test(bad_settings),       cmocka_unit_test(float_follows_double),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

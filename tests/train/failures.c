@@ -1,0 +1,247 @@
+/* The trainer when something stops it at one of its allocations: a cancellation, or memory that runs
+ * out. A step that is stopped stands between two optimizer steps; one that is stopped before the
+ * first left no trace, so that the same step, taken again, gives the bits of one that was never
+ * stopped. And a trainer that runs asks for no more memory. */
+#include "testing.h"
+
+#include <logpi/train.h>
+
+enum { EPOCHS = 3, SEQUENCES = 4 };
+
+/* An allocator that does something at its countdown-th call from now, if that is not negative. */
+typedef struct watch {
+    int64_t countdown, held;
+    bool reached, refuse; /* refuse from then on; otherwise cancel `ctx` once */
+    lp_ctx* ctx;
+} watch;
+
+static void* watched_alloc(void* user, void* old, size_t old_bytes, size_t new_bytes) {
+    watch* w = user;
+    if (new_bytes > 0 && w->countdown >= 0) {
+        if (w->countdown == 0) {
+            w->reached = true;
+            if (w->refuse) return NULL;
+            lp_cancel(w->ctx);
+            w->countdown = -1;
+        } else {
+            w->countdown--;
+        }
+    }
+    void* block = NULL;
+    if (new_bytes == 0) {
+        free(old);
+    } else if (!(block = realloc(old, new_bytes))) {
+        return NULL;
+    }
+    w->held += (int64_t)new_bytes - (int64_t)old_bytes;
+    return block;
+}
+
+typedef struct rig {
+    watch* watch;
+    lp_ctx* ctx;
+    lp_model* model;
+    lp_weights *policy, *reference;
+    lp_ppo* ppo;
+    lp_prompts prompts;
+    lp_generation batch;
+} rig;
+
+static const double scores[SEQUENCES] = {1, 0, 0.25, -2};
+
+/* Model and weights, before anything can fail. */
+static rig load(watch* w, int threads) {
+    rig r = {.watch = w};
+    *w = (watch){.countdown = -1};
+    lp_ctx_def def = lp_ctx_def_default();
+    def.threads = threads;
+    def.alloc = watched_alloc;
+    def.alloc_user = w;
+    w->ctx = r.ctx = lp_ctx_create(&def, NULL, 0);
+    assert_non_null(r.ctx);
+    assert_int_equal(lp_model_open(r.ctx, LP_MODELS "/tiny.gguf", &r.model), LP_OK);
+    assert_int_equal(lp_model_load_weights(r.model, true, &r.policy), LP_OK);
+    assert_int_equal(lp_weights_clone(r.policy, false, &r.reference), LP_OK);
+    return r;
+}
+
+/* Whatever of trainer, prompts and batch is not there yet. One update an epoch; scores are scaled by
+ * all that the trainer has seen, which a stopped step must not count. */
+static lp_status prepare(rig* r, int64_t epochs) {
+    static const char* const texts[SEQUENCES] = {"One, two", "a longer prompt, of more tokens", "x",
+                                                 "One, two"};
+    lp_ppo_def def = lp_ppo_def_default();
+    def.learning_rate = 1e-3;
+    def.mini_batch_size = SEQUENCES;
+    def.micro_batch_size = 2;
+    def.ppo_epochs = epochs;
+    def.use_score_scaling = def.use_score_norm = true;
+    def.seed = 5;
+    def.generate.max_new_tokens = 6;
+    lp_status status = LP_OK;
+    if (!r->ppo) status = lp_ppo_create(r->model, r->policy, r->reference, &def, &r->ppo);
+    while (status == LP_OK && r->prompts.count < SEQUENCES)
+        status = lp_prompts_add(r->ctx, &r->prompts, r->model, texts[r->prompts.count], false);
+    if (status == LP_OK && r->batch.sequences == 0)
+        status = lp_ppo_generate(r->ppo, &r->prompts, &r->batch);
+    return status;
+}
+
+static lp_status step(rig* r) { return lp_ppo_step(r->ppo, &r->batch, scores, NULL, NULL); }
+
+/* FNV-1a over all numbers of the model's weights. The value head, made with the trainer, is left out
+ * so that a set can be compared before and after. */
+static uint64_t digest(const rig* r) {
+    const lp_params* params = lp_weights_params(r->policy);
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (int64_t i = 0; i < lp_params_count(params); i++) {
+        lp_tensor x = lp_params_get(params, i);
+        if (strncmp(lp_params_name(params, i), "v_head.", 7) == 0) continue;
+        const uint8_t* bytes = x->data;
+        for (size_t j = 0; j < (size_t)(x->rows * x->cols) * sizeof(float); j++)
+            hash = (hash ^ bytes[j]) * 0x100000001b3u;
+    }
+    return hash;
+}
+
+/* after[k]: the weights after k updates of a step that nothing stops; after two whole steps. */
+typedef struct course {
+    uint64_t after[EPOCHS + 1], two_steps;
+} course;
+
+static course undisturbed(void) {
+    course c;
+    watch w;
+    for (int64_t k = 0; k <= EPOCHS; k++) {
+        rig r = load(&w, 1);
+        c.after[k] = digest(&r);
+        if (k > 0) {
+            assert_int_equal(prepare(&r, k), LP_OK);
+            assert_int_equal(step(&r), LP_OK);
+            c.after[k] = digest(&r);
+            assert_true(c.after[k] != c.after[k - 1]);
+        }
+        if (k == EPOCHS) {
+            assert_int_equal(step(&r), LP_OK);
+            c.two_steps = digest(&r);
+        }
+        lp_ctx_destroy(r.ctx);
+    }
+    return c;
+}
+
+/* How many updates were made; fails if the weights are none of the course. */
+static int updates_made(const course* c, const rig* r) {
+    const uint64_t now = digest(r);
+    for (int k = 0; k <= EPOCHS; k++) {
+        if (now == c->after[k]) return k;
+    }
+    fail_msg("the weights stand between no two updates");
+    return -1;
+}
+
+/* What a stopped step must leave: no step counted, the old KL coefficient, and if no update was
+ * made, everything as it was. Then the step is taken again. */
+static void check_stopped(const course* c, rig* r) {
+    const int made = updates_made(c, r);
+    assert_int_equal(lp_ppo_steps(r->ppo), 0);
+    assert_close(lp_ppo_kl_coef(r->ppo), lp_ppo_def_default().init_kl_coef, 0);
+    assert_int_equal(step(r), LP_OK);
+    assert_int_equal(lp_ppo_steps(r->ppo), 1);
+    if (made > 0) return;
+    assert_true(digest(r) == c->after[EPOCHS]);
+    assert_int_equal(step(r), LP_OK);
+    assert_true(digest(r) == c->two_steps);
+}
+
+/* Cancelled at the n-th allocation, for every n: the first step allocates in its score pass and in
+ * its first update. */
+static void cancelled_at_any_allocation(void** state) {
+    (void)state;
+    const course c = undisturbed();
+    int cancelled = 0;
+    bool reached = true;
+    for (int64_t n = 0; reached; n++) {
+        watch w;
+        rig r = load(&w, 1);
+        assert_int_equal(prepare(&r, EPOCHS), LP_OK);
+        w.countdown = n;
+        const lp_status status = step(&r);
+        reached = w.reached;
+        w.countdown = -1;
+        if (reached && status != LP_OK) {
+            assert_int_equal(status, LP_CANCELLED);
+            lp_cancel_clear(r.ctx);
+            check_stopped(&c, &r);
+            cancelled++;
+        } else {
+            assert_int_equal(status, LP_OK);
+            assert_true(digest(&r) == c.after[EPOCHS]);
+        }
+        lp_ctx_destroy(r.ctx);
+    }
+    assert_true(cancelled >= 5);
+}
+
+/* Memory runs out at the n-th allocation of trainer, prompts, generation and step, and comes back:
+ * LP_NOMEM, nothing crashes, nothing leaks, and going on from there gives the bits of a run that
+ * never failed. */
+static void out_of_memory(void** state) {
+    (void)state;
+    const course c = undisturbed();
+    int failures = 0;
+    bool reached = true;
+    for (int64_t n = 0; reached; n++) {
+        watch w;
+        rig r = load(&w, 1);
+        w.refuse = true;
+        w.countdown = n;
+        lp_status status = prepare(&r, EPOCHS);
+        const bool stepped = status == LP_OK;
+        if (stepped) status = step(&r);
+        reached = w.reached;
+        assert_int_equal(status, reached ? LP_NOMEM : LP_OK);
+        w.countdown = -1;
+        if (reached) {
+            assert_true(lp_error(r.ctx)[0] != '\0');
+            failures++;
+            assert_int_equal(prepare(&r, EPOCHS), LP_OK);
+            check_stopped(&c, &r);
+        }
+        lp_ppo_destroy(r.ppo);
+        lp_generation_free(r.ctx, &r.batch);
+        lp_prompts_free(r.ctx, &r.prompts);
+        lp_weights_destroy(r.reference);
+        lp_weights_destroy(r.policy);
+        lp_model_close(r.model);
+        lp_ctx_destroy(r.ctx);
+        assert_int_equal(w.held, 0);
+    }
+    assert_true(failures > 30);
+}
+
+/* Steps on batches of one size: the first allocates, no later one does. */
+static void allocates_nothing_after_the_first_step(void** state) {
+    (void)state;
+    for (int threads = 1; threads <= 3; threads++) {
+        watch w;
+        rig r = load(&w, threads);
+        assert_int_equal(prepare(&r, EPOCHS), LP_OK);
+        assert_int_equal(step(&r), LP_OK);
+        const lp_memory after_first = lp_ctx_memory(r.ctx);
+        for (int i = 0; i < 4; i++) assert_int_equal(step(&r), LP_OK);
+        const lp_memory after_all = lp_ctx_memory(r.ctx);
+        assert_int_equal(after_all.allocations, after_first.allocations);
+        assert_int_equal(after_all.peak_bytes, after_first.peak_bytes);
+        lp_ctx_destroy(r.ctx);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cancelled_at_any_allocation),
+        cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(allocates_nothing_after_the_first_step),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
