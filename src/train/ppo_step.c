@@ -37,6 +37,20 @@ static bool rollout_reserve(lp_ppo* ppo, int64_t sequences, int64_t tokens) {
     return true;
 }
 
+/* Each row of permutations is one: every sequence once. */
+static bool permutations_ok(lp_ppo* ppo, const lp_generation* b, const int32_t* permutations) {
+    for (int64_t epoch = 0; permutations && epoch < ppo->def.ppo_epochs; epoch++) {
+        int32_t* seen = ppo->rollout.order;
+        for (int64_t i = 0; i < b->sequences; i++) seen[i] = 0;
+        for (int64_t i = 0; i < b->sequences; i++) {
+            const int32_t s = permutations[epoch * b->sequences + i];
+            if (!LP__REQUIRE(ppo->ctx, s >= 0 && s < b->sequences && !seen[s]++, "a permutation names each sequence once"))
+                return false;
+        }
+    }
+    return true;
+}
+
 static lp_status check_batch(const lp_ppo* ppo, const lp_generation* b, const double* scores) {
     if (b->sequences < 1) return lp__fail(ppo->ctx, LP_INVALID, "the batch is empty");
     if (b->sequences % ppo->def.mini_batch_size)
@@ -260,6 +274,7 @@ lp_status lp_ppo_step(lp_ppo* ppo, const lp_generation* batch, const double* sco
     lp_status status = check_batch(ppo, batch, scores);
     if (status != LP_OK) return status;
     if (!rollout_reserve(ppo, batch->sequences, batch->response_offsets[batch->sequences])) return LP_NOMEM;
+    if (!permutations_ok(ppo, batch, permutations)) return LP_INVALID;
     status = lp__ppo_score_pass(ppo, batch);
     if (status != LP_OK) return status;
     ppo->sequences = batch->sequences;
