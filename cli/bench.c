@@ -57,14 +57,14 @@ static int by_value(const void* a, const void* b) {
 }
 
 /* Median seconds of one update. */
-static double measure(work* w, void (*update)(work*), double seconds) {
+static double measure(const lp_ctx* ctx, work* w, void (*update)(work*), double seconds) {
     double* times = malloc(MAX_BATCHES * sizeof *times);
     if (!times) return -1;
-    for (int i = 0; i < WARM_UP; i++) update(w);
+    for (int i = 0; i < WARM_UP && !lp_cancelled(ctx); i++) update(w);
     int n = 0;
-    for (const double start = now(); n < MAX_BATCHES && now() - start < seconds; n++) {
+    for (const double start = now(); n < MAX_BATCHES && (n == 0 || now() - start < seconds) && !lp_cancelled(ctx); n++) {
         const double before = now();
-        for (int i = 0; i < BATCH; i++) update(w);
+        for (int i = 0; i < BATCH && !lp_cancelled(ctx); i++) update(w);
         times[n] = (now() - before) / BATCH;
     }
     qsort(times, (size_t)n, sizeof *times, by_value);
@@ -96,7 +96,8 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     sgd.learning_rate = 0.01;
     lp_status status = lp_optim_create(w.params, &sgd, &w.optim);
     if (status != LP_OK) return cli_fail(ctx, status);
-    const double seconds = measure(&w, tape ? tape_update : linear_update, lp_options_real(options, "seconds"));
+    const double seconds = measure(ctx, &w, tape ? tape_update : linear_update, lp_options_real(options, "seconds"));
+    if (lp_cancelled(ctx)) return cli_fail(ctx, LP_CANCELLED);
     if (w.failed || seconds < 0) return cli_fail(ctx, lp_tape_status(w.t));
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);

@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 #include <logpi/logpi.h>
+#include <stdio.h>
 
 enum { EXIT_OK = 0, EXIT_FAILURE_ = 1, EXIT_USAGE = 2, EXIT_BAD_INPUT = 3, EXIT_IO = 4, EXIT_DIVERGED = 5 };
 
@@ -37,6 +38,8 @@ typedef struct texts {
 lp_status cli_prompts(lp_ctx* ctx, const lp_options* options, texts* out);
 void cli_texts_free(texts* t);
 
+/* Text from a file or a user: control characters, which could steer a terminal, become '?'. */
+void cli_print_safe(FILE* to, const char* text);
 /* Prints a JSON object on a line of its own and frees it. digits: of numbers. */
 int cli_print_json(json_t* object, int digits);
 /* A matrix [rows, cols] as JSON rows; a vector as one list. */

@@ -13,6 +13,8 @@ const verb verb_generate = {.name = "generate",
                             .isa = true,
                             .run = run};
 
+enum { MAX_SEQUENCES = 65536 };
+
 /* {"prompt", "text", "tokens", "logprobs", "finish_reason"} */
 static int print_object(const lp_generation* g, int64_t s, const char* prompt, const char* text) {
     json_t *tokens = json_array(), *logprobs = json_array();
@@ -66,6 +68,9 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     lp_prompts packed = {0};
     lp_generation generation = {0};
     status = cli_model_open(ctx, lp_options_text(options, "model"), &model);
+    if (status == LP_OK && (int64_t)prompts.count * copies > MAX_SEQUENCES)
+        status = lp_fail(ctx, LP_INVALID, "%d prompts, %d samples of each: more than %d at once; use several runs",
+                         prompts.count, copies, (int)MAX_SEQUENCES);
     for (int i = 0; status == LP_OK && i < prompts.count * copies; i++)
         status = lp_prompts_add(ctx, &packed, model, prompts.items[i / copies], lp_options_flag(options, "chat"));
     if (status == LP_OK) status = lp_model_load_weights(model, false, &weights);

@@ -11,6 +11,8 @@ const verb verb_gradcheck = {.name = "gradcheck",
                              .run = run};
 
 static int run(lp_ctx* ctx, const lp_options* options) {
+    if (lp_options_positionals(options) > 0)
+        return cli_usage("gradcheck takes no argument \"%.60s\"", lp_options_positional(options, 0));
     const double tolerance = lp_options_real(options, "tolerance");
     const uint64_t seed = (uint64_t)lp_options_int(options, "seed");
     const bool json = lp_options_flag(options, "json");

@@ -31,7 +31,8 @@ static int run(lp_ctx* ctx, const lp_options* options) {
                       (int)lp_tokenizer_eos(tokenizer), "chat", chat ? "chatml" : "none", "ppo_bytes",
                       (json_int_t)training),
             9);
-    printf("%s%s%s, %.1f M parameters\n", s.name, s.name[0] ? ": " : "", s.architecture, 1e-6 * (double)s.parameters);
+    cli_print_safe(stdout, s.name);
+    printf("%s%s, %.1f M parameters\n", s.name[0] ? ": " : "", s.architecture, 1e-6 * (double)s.parameters);
     printf("layers      %lld, width %lld, MLP %lld\n", (long long)s.layers, (long long)s.width, (long long)s.hidden);
     printf("attention   %lld heads of %lld, %lld key-value heads, rotary base %g\n", (long long)s.heads,
            (long long)s.head_dim, (long long)s.kv_heads, s.rope_base);

@@ -68,8 +68,10 @@ int cli_fail(const lp_ctx* ctx, lp_status status) {
         fprintf(stderr, "logpi: stopped by signal %d\n", (int)caught);
         return 128 + (int)caught;
     }
-    const char* message = lp_error(ctx);
-    fprintf(stderr, "logpi: %s\n", message[0] ? message : lp_status_text(status));
+    const char* message = lp_error(ctx)[0] ? lp_error(ctx) : lp_status_text(status);
+    fputs("logpi: ", stderr);
+    cli_print_safe(stderr, message);
+    fputc('\n', stderr);
     switch (status) {
     case LP_OK: return EXIT_OK;
     case LP_INVALID: return EXIT_USAGE;
@@ -177,7 +179,8 @@ static int run_verb(const verb* v, int argc, char** argv) {
     } else {
         lp_ctx* ctx = cli_context(v->threads ? (int)lp_options_int(options, "threads") : 1,
                                   v->isa ? lp_options_text(options, "isa") : NULL);
-        code = ctx ? v->run(ctx, options) : EXIT_USAGE;
+        const bool asked = getenv("LOGPI_ISA") || (v->isa && lp_options_given(options, "isa"));
+        code = ctx ? v->run(ctx, options) : asked ? EXIT_USAGE : EXIT_FAILURE_;
         if (ctx) {
             running = parsing; /* a late signal finds a living context */
             lp_ctx_destroy(ctx);

@@ -77,14 +77,16 @@ lp_status cli_model_open(lp_ctx* ctx, const char* name, lp_model** model) {
 /* ---- prompts --------------------------------------------------------------------------------------- */
 
 static bool push(texts* t, const char* text, size_t bytes) {
-    char** items = realloc(t->items, (size_t)(t->count + 1) * sizeof *items);
-    if (!items) return false;
-    t->items = items;
+    if ((t->count & (t->count - 1)) == 0) { /* room doubles at each power of two */
+        char** items = realloc(t->items, (size_t)(t->count ? 2 * t->count : 1) * sizeof *items);
+        if (!items) return false;
+        t->items = items;
+    }
     char* copy = malloc(bytes + 1);
     if (!copy) return false;
     memcpy(copy, text, bytes);
     copy[bytes] = 0;
-    items[t->count++] = copy;
+    t->items[t->count++] = copy;
     return true;
 }
 
@@ -119,7 +121,9 @@ static lp_status read_file(lp_ctx* ctx, const char* path, texts* out) {
     const size_t length = strlen(path);
     const bool jsonl = length > 6 && strcmp(path + length - 6, ".jsonl") == 0;
     int line = 1;
-    for (const char *at = text, *last = text + bytes; status == LP_OK && at < last; line++) {
+    const size_t mark = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* a byte order mark is no text */
+    for (const char *at = text + mark, *last = text + bytes; status == LP_OK && at < last; line++) {
+        if (lp_cancelled(ctx)) status = lp_fail(ctx, LP_CANCELLED, "cancelled");
         const char* newline = memchr(at, '\n', (size_t)(last - at));
         const char* next = newline ? newline + 1 : last;
         size_t n = (size_t)((newline ? newline : last) - at);

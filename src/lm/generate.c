@@ -41,28 +41,33 @@ static lp_status check_def(const run* r) {
     const lp_generate_def* d = r->def;
     const lp_model_shape* s = &r->model->shape;
     if (!LP__REQUIRE(r->ctx, d->cookie == COOKIE, "begin with lp_generate_def_default")) return LP_INVALID;
-    if (!(d->temperature >= 0 && d->temperature <= 1e6))
-        return lp__fail(r->ctx, LP_INVALID, "temperature is %g: it must be 0 (greedy) or positive", d->temperature);
+    if (!(d->temperature == 0 || (d->temperature >= 1e-4 && d->temperature <= 1e6)))
+        return lp__fail(r->ctx, LP_INVALID, "temperature is %g: it must be 0 (the most likely token) or in [1e-4, 1e6]",
+                        d->temperature);
     if (!(d->top_p > 0 && d->top_p <= 1))
         return lp__fail(r->ctx, LP_INVALID, "top_p is %g: it must lie in (0, 1]", d->top_p);
     if (d->top_k < 0) return lp__fail(r->ctx, LP_INVALID, "top_k is %lld: it must not be negative", (long long)d->top_k);
-    if (d->max_new_tokens < 1 || d->max_new_tokens > s->context)
-        return lp__fail(r->ctx, LP_INVALID, "max_new_tokens is %lld: it must lie in 1..%lld, the context of the model",
-                        (long long)d->max_new_tokens, (long long)s->context);
+    if (d->max_new_tokens < 1 || d->max_new_tokens >= s->context)
+        return lp__fail(r->ctx, LP_INVALID,
+                        "max_new_tokens is %lld: it must lie in 1..%lld, one less than the context of the model",
+                        (long long)d->max_new_tokens, (long long)s->context - 1);
+    if (r->n < 0 || r->n > 1 << 24)
+        return lp__fail(r->ctx, LP_INVALID, "%lld sequences at once are too many", (long long)r->n);
     if (d->min_new_tokens < 0 || d->min_new_tokens > d->max_new_tokens)
         return lp__fail(r->ctx, LP_INVALID, "min_new_tokens is %lld: it must lie in 0..max_new_tokens",
                         (long long)d->min_new_tokens);
     for (int64_t i = 0; i < r->n; i++) {
         const int64_t length = r->offsets[i + 1] - r->offsets[i];
-        if (length < 1) return lp__fail(r->ctx, LP_INVALID, "prompt %lld is empty", (long long)i);
+        if (length < 1) return lp__fail(r->ctx, LP_INVALID, "prompt %lld is empty", (long long)i + 1);
         if (length > s->context - d->max_new_tokens)
             return lp__fail(r->ctx, LP_INVALID,
                             "prompt %lld has %lld tokens and max_new_tokens is %lld: together more than the context "
                             "of %lld; shorten one of them",
-                            (long long)i, (long long)length, (long long)d->max_new_tokens, (long long)s->context);
+                            (long long)i + 1, (long long)length, (long long)d->max_new_tokens, (long long)s->context);
         for (int64_t j = r->offsets[i]; j < r->offsets[i + 1]; j++) {
             if (r->tokens[j] < 0 || r->tokens[j] >= s->vocab)
-                return lp__fail(r->ctx, LP_INVALID, "prompt %lld has token %d, outside the vocabulary", (long long)i,
+                return lp__fail(r->ctx, LP_INVALID, "prompt %lld has token %d, outside the vocabulary",
+                                (long long)i + 1,
                                 (int)r->tokens[j]);
         }
     }
@@ -202,8 +207,10 @@ static lp_status draw(run* r, lp_tensor hidden) {
         const int32_t i = r->active[k];
         const int32_t token = r->drawn[i * r->def->max_new_tokens + r->length[i]];
         if (token < 0)
-            return lp__fail(r->ctx, LP_NONFINITE, "sequence %d: no logit of token %lld is finite", (int)i,
-                            (long long)r->length[i]);
+            return lp__fail(r->ctx, LP_NONFINITE,
+                            "sequence %d: no logit of token %lld is finite: the weights have diverged or are damaged; "
+                            "go back to earlier ones, and lower the learning rate",
+                            (int)i + 1, (long long)r->length[i] + 1);
         r->length[i]++;
         r->step_tokens[left] = token;
         if (!lp_model_ends(r->model, token) && r->length[i] < r->def->max_new_tokens) r->active[left++] = i;
@@ -262,9 +269,11 @@ lp_status lp_generate(const lp_model* model, const lp_weights* weights, const lp
     lp_status status = check_def(&r);
     if (status != LP_OK) return status;
     status = begin(&r);
-    if (status == LP_OK && sequences > 0) status = prefill(&r);
-    if (status == LP_OK && sequences > 0) status = decode(&r);
-    if (status == LP_OK) status = collect(&r, out);
+    if (status == LP_OK && sequences > 0) {
+        status = prefill(&r);
+        if (status == LP_OK) status = decode(&r);
+        if (status == LP_OK) status = collect(&r, out);
+    }
     if (status != LP_OK) lp_generation_free(r.ctx, out);
     end(&r);
     return status;

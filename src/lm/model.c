@@ -78,6 +78,8 @@ static lp_status read_architecture(lp_model* m) {
     if (lp__gguf_find(m->gguf, "general.name")) {
         status = lp__gguf_string(m->gguf, "general.name", &name);
         if (status != LP_OK) return status;
+        if (lp__utf8_error(name.data, name.bytes) >= 0)
+            return lp__fail(m->ctx, LP_FORMAT, "%s: general.name is not UTF-8: the metadata is damaged", m->gguf->path);
         m->shape.name = name.data;
     }
     return LP_OK;

@@ -168,7 +168,8 @@ static lp_status nonfinite(const lp_optim* optim) {
                 const double g = lp_grad_at(x, row, col);
                 if (!isfinite(g))
                     return lp__fail(optim->params->ctx, LP_NONFINITE,
-                                    "the gradient of %s is %g at [%lld, %lld]: the step is refused, nothing moved",
+                                    "the gradient of %s is %g at [%lld, %lld]: the step is refused, nothing moved; lower the "
+                                    "learning rate, or look for NaN in the inputs",
                                     lp_params_name(optim->params, i), g, (long long)row, (long long)col);
             }
         }

@@ -39,7 +39,7 @@ expect 2 'bench needs one of' "$logpi" bench nothing
 # ---- prompts
 expect 2 'prompt 1 is empty' "${generate[@]}" --prompt ''
 expect 2 'more than the context' "${generate[@]}" --prompt "$(printf 'word %.0s' {1..400})"
-expect 2 'must lie in 1..256, the context' "$logpi" train ppo --model "$tiny" --prompt a --reward contains:a --max_new_tokens 100000
+expect 2 'must lie in 1..255, one less than the context' "$logpi" train ppo --model "$tiny" --prompt a --reward contains:a --max_new_tokens 100000
 expect 3 'UTF-8' "${generate[@]}" --prompt "$(printf 'caf\xe9')"
 expect 3 'No such file' "${generate[@]}" --prompts "$work/none.txt"
 : >"$work/empty.txt"
@@ -77,4 +77,26 @@ expect 4 'metrics.jsonl|output|File exists|Not a directory' "${train[@]}" --outp
 expect 4 'No space left|File too large' bash -c 'ulimit -f 64; exec "$@"' - "${train[@]}" --output_dir "$work/full"
 [ -e "$work/full/final/model.safetensors" ] && wrong "half a model was left behind"
 expect 4 'could not write to standard output' bash -c '"$@" >/dev/full' - "$logpi" step
+expect 2 'gradcheck takes no argument' "$logpi" gradcheck x
+expect 2 'more than 65536 at once' bash -c 'yes a | head -n 20000 >"$1/many.txt"; shift; exec "$@"' - "$work" \
+    "${generate[@]}" --prompts "$work/many.txt" --num_return_sequences 4096
+expect 2 'temperature is 1e-38' "${generate[@]}" --prompt a --temperature 1e-38
+
+# ---- an output folder that will not do is found before training
+mkdir "$work/fd" && touch "$work/fd/final"
+expect 4 'final' "${train[@]}" --output_dir "$work/fd"
+mkdir -p "$work/ms/final/model.safetensors"
+expect 4 'no regular file' "${train[@]}" --output_dir "$work/ms"
+mkdir "$work/ff" && mkfifo "$work/ff/metrics.jsonl"
+expect 4 'metrics.jsonl' "${train[@]}" --output_dir "$work/ff"
+expect 4 'is empty' "${train[@]}" --output_dir ''
+
+# ---- a torn line of an earlier run costs that line only
+mkdir "$work/torn" && printf '{"step":1,"obj' >"$work/torn/metrics.jsonl"
+expect 0 'completed' "${train[@]}" --output_dir "$work/torn"
+[ "$(wc -l <"$work/torn/metrics.jsonl")" = 2 ] || wrong "a torn line swallows the next"
+
+# ---- control characters of a file do not reach the terminal
+sed 's/llama/l\x1b[1m/' "$tiny" >"$work/esc.gguf"
+expect 3 'architecture "l\?\[1m' "$logpi" info "$work/esc.gguf"
 finish

@@ -206,7 +206,7 @@ static void refused(void** state) {
     assert_non_null(strstr(lp_error(r.ctx), "context"));
     assert_int_equal(lp_generate(r.model, r.weights, &good, 1, one, &outside, &g), LP_INVALID);
     lp_generate_def bad = good;
-    bad.temperature = NAN;
+    bad.temperature = (double)NAN;
     assert_int_equal(lp_generate(r.model, r.weights, &bad, 1, one, prompts, &g), LP_INVALID);
     bad = good;
     bad.top_p = 0;

@@ -179,7 +179,7 @@ static void cache_forks(void** state) {
                                    lp_const_f32(t, N, KV, v[s]), &def);
         memcpy(whole[s], y->data, sizeof whole[s]);
     }
-    assert_int_equal(lp_kv_create(ctx, LAYERS, KV, 4, N, &kv), LP_OK);
+    assert_int_equal(lp_kv_create(ctx, LAYERS, KV, 4, 3 * N, &kv), LP_OK);
     def.cache = kv;
     for (int round = 0; round < 2; round++) {
         const int32_t first = 3, both_slots[2] = {3, 1}; /* neither in order nor adjacent */
