@@ -1,5 +1,6 @@
-/* Gradient check: the tape's gradient of sum(loss * r), r a fixed random matrix, against central differences in every
- * element of every input, in double. */
+/* Gradient check: the tape's gradient of sum(loss * r) + sum(x^2) over the inputs x, r a fixed random matrix, against
+ * central differences in every element of every input, in double. The squares come last, so that backward finds a
+ * gradient in every input already, which it must add to and not replace. */
 #include "tensor/tape.h"
 
 static const double STEP = 1e-5;
@@ -13,7 +14,7 @@ typedef struct check {
     int64_t outputs;
 } check;
 
-/* sum(loss * r); the inputs of this evaluation go to `in`. NULL after a failure. */
+/* sum(loss * r) + sum(x^2); the inputs of this evaluation go to `in`. NULL after a failure. */
 static lp_tensor evaluate(check* k, lp_tensor* in) {
     for (int i = 0; i < k->c->inputs; i++)
         in[i] = lp_input_f64(k->tape, k->c->shape[i][0], k->c->shape[i][1], k->values[i]);
@@ -26,7 +27,10 @@ static lp_tensor evaluate(check* k, lp_tensor* in) {
         lp_rng rng = lp_rng_philox(1, LP_FOR_TEST, 99, 0);
         for (int64_t j = 0; j < k->outputs; j++) k->weights[j] = lp_rng_uniform(&rng) + 0.5;
     }
-    return lp_sum(k->tape, lp_mul(k->tape, y, lp_const_f64(k->tape, y->rows, y->cols, k->weights)));
+    lp_tensor sum = lp_sum(k->tape, lp_mul(k->tape, y, lp_const_f64(k->tape, y->rows, y->cols, k->weights)));
+    for (int i = 0; i < k->c->inputs; i++)
+        sum = lp_add(k->tape, sum, lp_sum(k->tape, lp_square(k->tape, in[i])));
+    return sum;
 }
 
 static double value_at(check* k, double* element, double x) {

@@ -17,7 +17,7 @@ static void a_long_prompt_is_refused(void** state) {
     assert_int_equal(lp_prompts_add(r.ctx, &prompts, r.model, text, false), LP_OK);
     assert_true(prompts.offsets[2] - prompts.offsets[1] > lp_model_get_shape(r.model).context);
     assert_int_equal(lp_ppo_generate(r.ppo, &prompts, &r.batch), LP_INVALID);
-    assert_non_null(strstr(lp_error(r.ctx), "prompt 1 "));
+    assert_non_null(strstr(lp_error(r.ctx), "prompt 2 "));
     assert_int_equal(r.batch.sequences, 0);
     assert_int_equal(lp_ppo_generate(r.ppo, &r.prompts, &r.batch), LP_OK);
     assert_int_equal(lp_ppo_generate(fresh.ppo, &fresh.prompts, &fresh.batch), LP_OK);
