@@ -53,7 +53,7 @@ case ${1:-} in
     . tests/oracles/run.sh
     ;;
 '')
-    need_packages clang:clang libclang-rt-14-dev python3:python3
+    need_packages clang:clang python3:python3
     check layers tests/layers/check.sh
     check "public headers in C++" clang -x c++ -std=c++17 -Wall -Wextra -Werror -Iinclude -fsyntax-only \
         include/logpi/logpi.h
