@@ -199,16 +199,42 @@ static lp_status score(training* r) {
 
 enum { METRICS_ROOM = 64 };
 
+/* The lists of a step in double, one behind the other: three of tokens, two of sequences. */
+static double* step_lists(const training* r, const lp_ppo_dists* d) {
+    double* lists = malloc((size_t)(3 * d->tokens + 2 * d->sequences + 1) * sizeof *lists);
+    for (int64_t i = 0; lists && i < d->tokens; i++) {
+        lists[i] = (double)d->log_probs[i];
+        lists[d->tokens + i] = (double)d->ref_log_probs[i];
+        lists[2 * d->tokens + i] = (double)d->advantages[i];
+    }
+    for (int64_t s = 0; lists && s < d->sequences; s++) {
+        double* lengths = lists + 3 * d->tokens;
+        lengths[s] = (double)(r->batch.prompt_offsets[s + 1] - r->batch.prompt_offsets[s]);
+        lengths[d->sequences + s] = (double)(r->batch.response_offsets[s + 1] - r->batch.response_offsets[s]);
+    }
+    return lists;
+}
+
 static lp_status log_metrics(training* r, int64_t step, const lp_ppo_metrics* m) {
     lp_metric row[METRICS_ROOM];
     const lp_ppo_dists dists = lp_ppo_last_dists(r->ppo);
+    double* lists = step_lists(r, &dists);
+    if (!lists) return LP_NOMEM;
+    const double* lengths = lists + 3 * dists.tokens;
     int n = 0;
     row[n++] = (lp_metric){.name = "step", .value = (double)step};
-    for (int i = 0; i < lp_ppo_metrics_count() && n < METRICS_ROOM - 2; i++)
+    for (int i = 0; i < lp_ppo_metrics_count() && n < METRICS_ROOM - 7; i++)
         row[n++] = (lp_metric){.name = lp_ppo_metrics_name(i), .value = lp_ppo_metrics_get(m, i)};
     row[n++] = (lp_metric){.name = "objective/kl_dist", .values = dists.kl, .n = dists.sequences};
     row[n++] = (lp_metric){.name = "env/reward_dist", .values = r->scores, .n = r->batch_size};
-    return lp_metrics_append(r->ctx, r->metrics_path, row, n);
+    row[n++] = (lp_metric){.name = "objective/logprobs", .values = lists, .n = dists.tokens};
+    row[n++] = (lp_metric){.name = "objective/ref_logprobs", .values = lists + dists.tokens, .n = dists.tokens};
+    row[n++] = (lp_metric){.name = "ppo/policy/advantages", .values = lists + 2 * dists.tokens, .n = dists.tokens};
+    row[n++] = (lp_metric){.name = "tokens/queries_dist", .values = lengths, .n = dists.sequences};
+    row[n++] = (lp_metric){.name = "tokens/responses_dist", .values = lengths + dists.sequences, .n = dists.sequences};
+    const lp_status status = lp_metrics_append(r->ctx, r->metrics_path, row, n);
+    free(lists);
+    return status;
 }
 
 static void print_metrics(const training* r, int64_t step, const lp_ppo_metrics* m) {

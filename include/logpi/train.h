@@ -139,10 +139,12 @@ LP_API lp_status lp_ppo_generate(lp_ppo* ppo, const lp_prompts* prompts, lp_gene
 LP_API lp_status lp_ppo_step(lp_ppo* ppo, const lp_generation* batch, const double* scores,
                              const int32_t* permutations, lp_ppo_metrics* metrics);
 
-/* What the last step saw, per sequence of its batch: borrowed until the next. */
+/* What the last step saw, per sequence of its batch and per response token, in the batch's order (TRL's objective/
+ * logprobs, objective/ref_logprobs, ppo/policy/advantages): borrowed until the next. */
 typedef struct lp_ppo_dists {
-    int64_t sequences;
-    const double *kl, *scores; /* [sequences] */
+    int64_t sequences, tokens;
+    const double *kl, *scores;                                /* [sequences] */
+    const float *log_probs, *ref_log_probs, *advantages;      /* [tokens] */
 } lp_ppo_dists;
 LP_API lp_ppo_dists lp_ppo_last_dists(const lp_ppo* ppo);
 

@@ -132,7 +132,14 @@ double lp_ppo_kl_coef(const lp_ppo* ppo) { return ppo->kl_coef; }
 int64_t lp_ppo_steps(const lp_ppo* ppo) { return ppo->steps; }
 
 lp_ppo_dists lp_ppo_last_dists(const lp_ppo* ppo) {
-    return (lp_ppo_dists){ppo->sequences, ppo->rollout.sequence_kl, ppo->rollout.score};
+    const lp__rollout* r = &ppo->rollout;
+    return (lp_ppo_dists){.sequences = ppo->sequences,
+                          .tokens = ppo->tokens,
+                          .kl = r->sequence_kl,
+                          .scores = r->score,
+                          .log_probs = r->log_prob,
+                          .ref_log_probs = r->ref_log_prob,
+                          .advantages = r->advantage};
 }
 
 lp_status lp_ppo_save(const lp_ppo* ppo, const char* folder) {

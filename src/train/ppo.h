@@ -36,7 +36,7 @@ struct lp_ppo {
     lp_tape* tape;
     lp__arena arena; /* parts and gathered columns; reset with the tape */
     lp__rollout rollout;
-    int64_t sequences; /* of the last step */
+    int64_t sequences, tokens; /* of the last step */
     double kl_coef;
     lp_moments moments;
     int64_t steps;

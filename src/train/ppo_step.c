@@ -278,6 +278,7 @@ lp_status lp_ppo_step(lp_ppo* ppo, const lp_generation* batch, const double* sco
     status = lp__ppo_score_pass(ppo, batch);
     if (status != LP_OK) return status;
     ppo->sequences = batch->sequences;
+    ppo->tokens = batch->response_offsets[batch->sequences];
     lp_moments moments = ppo->moments;
     advantages(ppo, batch, scores, &moments);
     batch_metrics(ppo, batch, scores, &m);

@@ -38,6 +38,9 @@ expect 0 'objective/kl  ' "${train[@]}"
 expect 0 'mean reward of the last 16 samples' "${train[@]}" --batch_size 4 --mini_batch_size 2 --steps 4 \
     --output_dir "$work/run"
 [ "$(wc -l <"$work/run/metrics.jsonl")" = 4 ] || wrong "metrics.jsonl has not one line a step"
+for name in objective/logprobs objective/ref_logprobs ppo/policy/advantages tokens/queries_dist tokens/responses_dist; do
+    grep -q "\"$name\":\[" "$work/run/metrics.jsonl" || wrong "metrics.jsonl lacks $name"
+done
 for f in model.safetensors config.json value_head.safetensors; do
     [ -s "$work/run/final/$f" ] || wrong "final/$f is missing"
 done
