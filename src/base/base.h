@@ -22,6 +22,14 @@ void lp__assertion(lp_ctx* ctx, const char* condition, const char* where, const 
 #define LP__REQUIRE(ctx, condition, message) \
     ((condition) || (lp__assertion((ctx), #condition, __FILE__ ":" LP__STR(__LINE__), (message)), false))
 
+/* A setting and the range that it must lie in; NaN lies in none. */
+typedef struct lp__range {
+    const char* name;
+    double value, low, high;
+} lp__range;
+/* LP_INVALID after naming the first setting that is outside. */
+lp_status lp__ranges_check(lp_ctx* ctx, const lp__range* ranges, size_t count);
+
 /* ---- checked arithmetic: false on overflow, *out is then unspecified ------------------------------- */
 #define lp__add_ok(a, b, out) (!__builtin_add_overflow((a), (b), (out)))
 #define lp__sub_ok(a, b, out) (!__builtin_sub_overflow((a), (b), (out)))

@@ -19,6 +19,7 @@ UNARY_CASE(mean)
 UNARY_CASE(row_sum)
 UNARY_CASE(softmax)
 UNARY_CASE(log_softmax)
+UNARY_CASE(row_entropy)
 
 #define BINARY_CASE(op) \
     static lp_tensor op##_case(lp_tape* t, const lp_tensor* in) { return lp_##op(t, in[0], in[1]); }
@@ -30,6 +31,7 @@ BINARY_CASE(maximum)
 BINARY_CASE(minimum)
 BINARY_CASE(matmul)
 BINARY_CASE(swiglu)
+BINARY_CASE(row_kl)
 
 static lp_tensor scale_case(lp_tape* t, const lp_tensor* in) { return lp_scale(t, in[0], -1.7); }
 static lp_tensor shift_case(lp_tape* t, const lp_tensor* in) { return lp_shift(t, in[0], 0.3); }
@@ -103,6 +105,8 @@ static const lp_gradcheck_case cases[] = {
     ONE(row_sum),
     ONE(softmax),
     ONE(log_softmax),
+    ONE(row_entropy),
+    {"row_kl", 2, {{3, 4}, {3, 4}}, -1, 1, row_kl_case},
     {"rmsnorm", 2, {{3, 5}, {1, 5}}, -1, 1, rmsnorm_case},
     {"swiglu", 2, {{3, 4}, {3, 4}}, -2, 2, swiglu_case},
     {"rope", 1, {{3, 8}}, -1, 1, rope_case},

@@ -122,7 +122,10 @@ static void attention_backward(lp__node* node) {
 }
 
 const lp__op lp__op_attention = {
-    "attention", {attention_forward, attention_forward}, {attention_backward, attention_backward}};
+    .name = "attention",
+    .forward = {attention_forward, attention_forward},
+    .backward = {attention_backward, attention_backward},
+};
 
 static bool spans_fill(lp_tape* t, lp_tensor q, lp_tensor k, const lp_attention_def* def, lp__span* spans) {
     for (int64_t s = 0; s < def->sequences; s++) {

@@ -17,7 +17,4 @@ struct lp_params {
     int64_t count, capacity;
 };
 
-/* Sum of the squares of a gradient, in double, in a fixed order; NaN when out of memory. */
-double lp__grad_square_sum(lp_ctx* ctx, const lp__node* node);
-
 #endif

@@ -17,6 +17,7 @@ typedef struct lp__op {
     const char* name;
     void (*forward[2])(lp__node* node);
     void (*backward[2])(lp__node* node);
+    int index; /* which input is an index (LP_I32), checked by the op's constructor; 0: none */
 } lp__op;
 
 #define LP__OP(name) extern const lp__op lp__op_##name;
@@ -74,6 +75,7 @@ struct lp_tape {
     bool recording;
     lp_status status;
     lp__node* last;
+    bool walked; /* backward has been: gradients of intermediate results are spent */
 };
 
 static inline lp__node* lp__node_of(lp_tensor x) { return (lp__node*)(uintptr_t)x; }

@@ -13,6 +13,7 @@ import tempfile
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 PPO, PASS, TRAIN = "src/pg/ppo.c", "src/train/ppo_pass.c", "src/train/ppo_step.c"
+REDUCE = "src/tensor/reduce.inc"
 DIST, OPTIM, HEAD = "src/pg/dist.c", "src/tensor/optim.c", "src/tensor/ops_head.c"
 
 # name, file, the text that is right, the mistake, tests that should notice
@@ -89,10 +90,11 @@ MUTANTS = [
      "lp_tensor returns = lp_const_f32(t, n, 1, def->returns);",
      "lp_tensor returns = lp_add(t, lp_const_f32(t, n, 1, def->returns), lp_sub(t, value, lp_detach(t, value)));",
      ["pg/trl"]),
-    ("too much detached: the weights of a divergence", DIST, "lp_mul(t, lp_exp(t, p.log_p), lp_sub",
-     "lp_mul(t, lp_exp(t, lp_detach(t, p.log_p)), lp_sub", ["tensor/gradcheck"]),
-    ("a divergence turned round", DIST, "lp_exp(t, p.log_p), lp_sub(t, p.log_p, q.log_p)",
-     "lp_exp(t, q.log_p), lp_sub(t, q.log_p, p.log_p)", ["pg/rungs"]),
+    ("too much detached: the weights of a divergence", REDUCE, "dy[i] * p * (lp[j] - lq[j] + (real)1)",
+     "dy[i] * p", ["tensor/gradcheck"]),
+    ("a divergence turned round", DIST, "lp_row_kl(t, p.log_p, q.log_p)", "lp_row_kl(t, q.log_p, p.log_p)", ["pg/rungs"]),
+    ("an outcome ruled out makes an entropy of NaN", REDUCE, "if (p != 0) sum -= ", "sum -= ", ["pg/rungs"]),
+    ("an outcome ruled out makes a divergence of NaN", REDUCE, "if (p != 0) sum += ", "sum += ", ["pg/rungs"]),
     ("the Gaussian density without its width", DIST, "lp_scale(t, lp_square(t, z), 0.5), pi.log_std);",
      "lp_scale(t, lp_square(t, z), 0.5), lp_scale(t, pi.log_std, 0.0));", ["pg/rungs"]),
     ("ddof 0 in the running moments", PPO, "sqrt(sum / (total - 1.0))", "sqrt(sum / total)", ["pg/trl"]),

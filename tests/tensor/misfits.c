@@ -191,6 +191,11 @@ static void the_rest(void** state) {
     expect(r, "a loss of two numbers",
            lp_backward(r->t, lp_row_sum(r->t, lp_exp(r->t, w))) == LP_INVALID);
     expect(r, "no loss", lp_backward(r->t, NULL) == LP_INVALID);
+    assert_int_equal(lp_backward(r->t, lp_sum(r->t, w)), LP_OK);
+    expect(r, "backward twice", lp_backward(r->t, lp_sum(r->t, w)) == LP_INVALID);
+    for (int j = 0; j < 6; j++) assert_close(lp_grad_at(w, 0, j), 1, 0);
+    lp_params_zero_grad(r->params);
+    lp_tape_reset(r->t);
     lp_tape_record(r->t, false);
     expect(r, "nothing recorded", lp_backward(r->t, lp_sum(r->t, lp_exp(r->t, w))) == LP_INVALID);
     for (int j = 0; j < 6; j++) assert_close(lp_grad_at(w, 0, j), 0, 0);
