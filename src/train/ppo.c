@@ -35,10 +35,7 @@ double lp__seconds(void) {
 
 static lp_status check_def(lp_ctx* ctx, const lp_ppo_def* d) {
     if (!LP__REQUIRE(ctx, d->cookie == COOKIE, "begin with lp_ppo_def_default")) return LP_INVALID;
-    const struct {
-        const char* name;
-        double value, low, high;
-    } ranges[] = {
+    const lp__range ranges[] = {
         {"learning_rate", d->learning_rate, 0, 1e6},
         {"mini_batch_size", (double)d->mini_batch_size, 1, 1e9},
         {"ppo_epochs", (double)d->ppo_epochs, 1, 1e9},
@@ -56,12 +53,7 @@ static lp_status check_def(lp_ctx* ctx, const lp_ppo_def* d) {
         {"score_clip", d->score_clip, 0, 1e300},
         {"micro_batch_size", (double)d->micro_batch_size, 0, 1e9},
     };
-    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
-        if (!(ranges[i].value >= ranges[i].low && ranges[i].value <= ranges[i].high))
-            return lp__fail(ctx, LP_INVALID, "%s is %g: it must lie in [%g, %g]", ranges[i].name, ranges[i].value,
-                            ranges[i].low, ranges[i].high);
-    }
-    return LP_OK;
+    return lp__ranges_check(ctx, ranges, sizeof ranges / sizeof *ranges);
 }
 
 /* The value head of AutoModelForCausalLMWithValueHead: one linear layer. */
@@ -113,7 +105,7 @@ lp_status lp_ppo_create(const lp_model* model, lp_weights* policy, const lp_weig
 }
 
 static void rollout_free(lp_ctx* ctx, lp__rollout* r) {
-    void* blocks[] = {r->log_prob,  r->ref_log_prob, r->value,       r->entropy, r->kl,   r->reward,
+    void* blocks[] = {r->log_prob,  r->ref_log_prob, r->value,       r->kl,   r->reward,
                       r->advantage, r->returns,      r->sequence_kl, r->score,   r->order};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) lp__free(ctx, blocks[i]);
     *r = (lp__rollout){0};
