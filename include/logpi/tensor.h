@@ -257,7 +257,8 @@ LP_API lp_status lp_params_save(const lp_params* params, const char* path, const
 
 /* ---- gradient check -------------------------------------------------------------------------------- */
 
-/* One case: loss(inputs) is compared with central differences in every element, in double. */
+/* One case: the gradient of loss(inputs) in double is compared with central differences in every element, and the one in
+ * float, which the kernels of this processor compute, with the one in double. */
 typedef struct lp_gradcheck_case {
     const char* name;
     int inputs;           /* 1..4 */
@@ -267,13 +268,16 @@ typedef struct lp_gradcheck_case {
 } lp_gradcheck_case;
 
 typedef struct lp_gradcheck_result {
-    double worst;      /* largest |analytic - numeric| / max(1, |numeric|) */
+    double worst;      /* largest |analytic - numeric| / max(1, |numeric|); infinite if one is NaN */
     int input;         /* where */
     int64_t row, col;
+    double float_worst; /* largest |float - double| / max(1, largest |double|) of the gradients of an input */
+    int float_input;
 } lp_gradcheck_result;
 
 /* The cases of the op table: at least one an op. */
 LP_API int lp_gradcheck_cases(const lp_gradcheck_case** cases);
+/* seed: of the inputs, which are rounded to float. The status of the tape if the case cannot be computed. */
 LP_API lp_status lp_gradcheck_run(lp_ctx* ctx, const lp_gradcheck_case* c, uint64_t seed,
                                   lp_gradcheck_result* result);
 
