@@ -16,7 +16,7 @@ PPO, PASS, TRAIN = "src/pg/ppo.c", "src/train/ppo_pass.c", "src/train/ppo_step.c
 REDUCE = "src/tensor/reduce.inc"
 DIST, OPTIM, HEAD = "src/pg/dist.c", "src/tensor/optim.c", "src/tensor/ops_head.c"
 
-# name, file, the text that is right, the mistake, tests that should notice
+# name, file, the text that is right (blanks and line breaks do not matter), the mistake, tests that should notice
 MUTANTS = [
     ("sign of the policy loss", PPO,
      "lp_neg(t, lp_const_f32(t, n, 1, def->advantage))", "lp_const_f32(t, n, 1, def->advantage)",
@@ -91,7 +91,7 @@ MUTANTS = [
      "lp_tensor returns = lp_add(t, lp_const_f32(t, n, 1, def->returns), lp_sub(t, value, lp_detach(t, value)));",
      ["pg/trl"]),
     ("too much detached: the weights of a divergence", REDUCE, "dy[i] * p * (lp[j] - lq[j] + (real)1)",
-     "dy[i] * p", ["tensor/gradcheck"]),
+     "dy[i] * p * ((real)1 + 0 * lq[j])", ["tensor/gradcheck"]),
     ("a divergence turned round", DIST, "lp_row_kl(t, p.log_p, q.log_p)", "lp_row_kl(t, q.log_p, p.log_p)", ["pg/rungs"]),
     ("an outcome ruled out makes an entropy of NaN", REDUCE, "if (p != 0) sum -= ", "sum -= ", ["pg/rungs"]),
     ("an outcome ruled out makes a divergence of NaN", REDUCE, "if (p != 0) sum += ", "sum += ", ["pg/rungs"]),
@@ -127,8 +127,7 @@ MUTANTS = [
     ("a gradient of NaN moves the weights", OPTIM, "if (!isfinite(norm)) return", "if (!isfinite(norm) && norm < 0) return",
      ["tensor/optim"]),
     ("the head forgets the temperature backward", HEAD,
-     "(float)((double)((const float*)node->t.grad)[row] / node->attr.head.temperature)",
-     "((const float*)node->t.grad)[row]", ["tensor/ops"]),
+     "scaled = dy / node->attr.head.temperature;", "scaled = dy;", ["tensor/ops"]),
     ("sequences of a batch see each other", "src/tensor/attention.inc",
      "        k += span->first * ld;\n        v += span->first * ld;\n",
      "        k += 0 * span->first;\n        v += 0 * span->first;\n", ["tensor/gradcheck"]),
@@ -204,15 +203,24 @@ def run_test(folder, test):
     return f"{test}: {failed[1]}"
 
 
+def places(text, right):
+    """Where `right` stands in the text, as (begin, end), whatever blanks and line breaks lie in between."""
+    at = [i for i, c in enumerate(text) if not c.isspace()]
+    squeezed, wanted = "".join(text[i] for i in at), "".join(right.split())
+    begins = [m.start() for m in re.finditer(f"(?={re.escape(wanted)})", squeezed)]
+    return [(at[b], at[b + len(wanted) - 1] + 1) for b in begins]
+
+
 def run_one(folder, name, path, right, wrong, tests):
     """The test and the case that noticed, or a complaint beginning with '!'."""
     full = os.path.join(folder, path)
     with open(full) as f:
         text = f.read()
-    if text.count(right) != 1:
-        return f"! its text stands {text.count(right)} times in {path}"
+    found = places(text, right)
+    if len(found) != 1:
+        return f"! its text stands {len(found)} times in {path}"
     with open(full, "w") as f:
-        f.write(text.replace(right, wrong))
+        f.write(text[:found[0][0]] + wrong + text[found[0][1]:])
     try:
         status, said = build(folder, tests)
         if status != 0:
