@@ -37,6 +37,17 @@ void* lp__realloc(lp_ctx* ctx, void* block, size_t bytes); /* contents kept; NUL
 void lp__free(lp_ctx* ctx, void* block);     /* NULL allowed */
 char* lp__strdup(lp_ctx* ctx, const char* text, size_t length); /* copy, terminated */
 
+/* ---- what more than memory must be given back for: an open file ------------------------------------ */
+typedef struct lp__owned lp__owned;
+struct lp__owned {
+    lp__owned *prev, *next;
+    void (*destroy)(lp__owned* self);
+};
+/* `destroy` is called when the context dies, the newest first, while all memory is still there; lp__disown takes that
+ * back. owned lies in a block of the context. */
+void lp__own(lp_ctx* ctx, lp__owned* owned, void (*destroy)(lp__owned* self));
+void lp__disown(lp_ctx* ctx, lp__owned* owned);
+
 /* ---- arena: allocation is a bump, reset is free ---------------------------------------------------- */
 typedef struct lp__chunk lp__chunk;
 typedef struct lp__arena {

@@ -1,6 +1,7 @@
 /* Opening a GGUF file, and what one can ask of it. */
 #include "lm/gguf.h"
 
+#include <stddef.h>
 #include <string.h>
 
 /* ---- opening
@@ -28,14 +29,22 @@ static lp_status finish(lp__gguf* g, lp__gguf** out) {
     return status;
 }
 
+static void close_file(lp__owned* owned) {
+    const lp__gguf* g = (lp__gguf*)(void*)((char*)owned - offsetof(lp__gguf, open_file));
+    lp__file_close(g->ctx, g->fd);
+}
+
 lp_status lp__gguf_open(lp_ctx* ctx, const char* path, lp__gguf** out) {
     lp__gguf* g = blank(ctx, path);
     if (!g) return LP_NOMEM;
     lp_status status = lp__file_open(ctx, path, &g->fd, &g->size);
-    if (status == LP_OK) return finish(g, out);
-    g->fd = -1;
-    lp__gguf_close(g);
-    return status;
+    if (status != LP_OK) {
+        g->fd = -1;
+        lp__gguf_close(g);
+        return status;
+    }
+    lp__own(ctx, &g->open_file, close_file);
+    return finish(g, out);
 }
 
 lp_status lp__gguf_parse(lp_ctx* ctx, const void* bytes, size_t n, lp__gguf** out) {
@@ -48,7 +57,10 @@ lp_status lp__gguf_parse(lp_ctx* ctx, const void* bytes, size_t n, lp__gguf** ou
 
 void lp__gguf_close(lp__gguf* g) {
     if (!g) return;
-    if (g->fd >= 0) lp__file_close(g->ctx, g->fd);
+    if (g->fd >= 0) {
+        lp__disown(g->ctx, &g->open_file);
+        lp__file_close(g->ctx, g->fd);
+    }
     lp__names_free(&g->value_names);
     lp__names_free(&g->tensor_names);
     lp__free(g->ctx, g->values);

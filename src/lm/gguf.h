@@ -112,6 +112,7 @@ typedef struct lp__gguf {
     int64_t tensor_count;
     lp__names value_names, tensor_names;
     int fd;              /* -1: in memory */
+    lp__owned open_file; /* closes fd with the context */
     const uint8_t* data; /* [size]; NULL: a file */
     lp__arena arena;     /* keys, strings and arrays */
 } lp__gguf;
