@@ -106,7 +106,8 @@ void lp__file_close(lp_ctx* ctx, int fd);
 /* The whole of a file of at most limit bytes, terminated by a zero that *size does not count. */
 lp_status lp__file_slurp(lp_ctx* ctx, const char* path, size_t limit, char** text, size_t* size);
 
-/* A file that appears whole or not at all: written beside its name, synced, then renamed over it. */
+/* A file that appears whole or not at all: written beside its name as PATH.logpi.tmp, synced, then renamed over it. One
+ * writer a file at a time: a second takes the place of the first, whose commit then fails. */
 typedef struct lp__writer {
     lp_ctx* ctx;
     int fd;
