@@ -35,9 +35,9 @@ static void forget(lp__writer* writer) {
     writer->fd = -1;
 }
 
-/* Whether what has the temporary name is as long as what was written: not so once another writer took
- * the name for itself. Two writers of one file at once are a mistake, of two programs maybe; this
- * keeps the one from putting half a file of the other in place. */
+/* Whether what has the temporary name is as long as what was written: not so once another writer
+ * took the name for itself. Two writers of one file at once are a mistake, of two programs maybe;
+ * this keeps the one from putting half a file of the other in place. */
 static bool still_ours(const lp__writer* writer) {
     lp_ctx* ctx = writer->ctx;
     int fd = lp__file_open_raw(ctx, writer->temp_path, O_RDONLY | O_NONBLOCK, 0);
@@ -126,8 +126,10 @@ lp_status lp__writer_commit(lp__writer* writer) {
         if (error == EINTR) error = 0; /* the data were synced already */
     }
     if (!error && !still_ours(writer)) {
-        writer->status = lp__fail(ctx, LP_IO, "cannot write %s: another writer has taken its temporary file %s; save again",
-                                  writer->path, writer->temp_path);
+        writer->status = lp__fail(ctx, LP_IO,
+                                  "cannot write %s: another writer has taken its temporary file; "
+                                  "save again",
+                                  writer->path);
         discard(writer);
         return writer->status;
     }
