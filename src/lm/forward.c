@@ -6,7 +6,7 @@
 static bool weights_fit(const lp_model_shape* s, const lp_weights* w) {
     const lp_model_shape* own = &w->model->shape;
     return own->layers == s->layers && own->width == s->width && own->heads == s->heads &&
-           own->kv_heads == s->kv_heads && own->head_dim == s->head_dim && own->hidden == s->hidden &&
+           own->kv_heads == s->kv_heads && own->head_dim == s->head_dim && own->intermediate == s->intermediate &&
            own->vocab == s->vocab;
 }
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* One matrix of a block: its field, its name here (Hugging Face's) and in GGUF, how many rows and columns. */
-typedef enum side { WIDTH, HIDDEN, Q_WIDTH, KV_WIDTH, ONE } side;
+typedef enum side { WIDTH, INTERMEDIATE, Q_WIDTH, KV_WIDTH, ONE } side;
 
 typedef struct block_row {
     size_t field;
@@ -23,9 +23,9 @@ static const block_row block_table[] = {
     {offsetof(lp__llama_block, v), "self_attn.v_proj", "attn_v", KV_WIDTH, WIDTH, false},
     {offsetof(lp__llama_block, o), "self_attn.o_proj", "attn_output", WIDTH, Q_WIDTH, false},
     {offsetof(lp__llama_block, mlp_norm), "post_attention_layernorm", "ffn_norm", ONE, WIDTH, false},
-    {offsetof(lp__llama_block, gate), "mlp.gate_proj", "ffn_gate", HIDDEN, WIDTH, false},
-    {offsetof(lp__llama_block, up), "mlp.up_proj", "ffn_up", HIDDEN, WIDTH, false},
-    {offsetof(lp__llama_block, down), "mlp.down_proj", "ffn_down", WIDTH, HIDDEN, false},
+    {offsetof(lp__llama_block, gate), "mlp.gate_proj", "ffn_gate", INTERMEDIATE, WIDTH, false},
+    {offsetof(lp__llama_block, up), "mlp.up_proj", "ffn_up", INTERMEDIATE, WIDTH, false},
+    {offsetof(lp__llama_block, down), "mlp.down_proj", "ffn_down", WIDTH, INTERMEDIATE, false},
 };
 enum { BLOCK_ROWS = sizeof block_table / sizeof *block_table, NAME_BYTES = 80 };
 
@@ -34,7 +34,7 @@ static const char EMBEDDING[] = "model.embed_tokens.weight", HEAD[] = "lm_head.w
 static int64_t side_size(const lp_model_shape* s, side x) {
     switch (x) {
     case WIDTH: return s->width;
-    case HIDDEN: return s->hidden;
+    case INTERMEDIATE: return s->intermediate;
     case Q_WIDTH: return s->heads * s->head_dim;
     case KV_WIDTH: return s->kv_heads * s->head_dim;
     case ONE: return 1;
@@ -196,8 +196,8 @@ static lp_status save_config(const lp_model* m, const char* path) {
     json_t* config = json_pack(
         "{s:[s], s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:b, s:b, s:b, s:s}",
         "architectures", "LlamaForCausalLM", "model_type", "llama", "hidden_act", "silu", "hidden_size",
-        (json_int_t)s->width, "intermediate_size", (json_int_t)s->hidden, "num_hidden_layers", (json_int_t)s->layers,
-        "num_attention_heads", (json_int_t)s->heads, "num_key_value_heads", (json_int_t)s->kv_heads, "head_dim",
+        (json_int_t)s->width, "intermediate_size", (json_int_t)s->intermediate, "num_hidden_layers",
+        (json_int_t)s->layers, "num_attention_heads", (json_int_t)s->heads, "num_key_value_heads", (json_int_t)s->kv_heads, "head_dim",
         (json_int_t)s->head_dim, "vocab_size", (json_int_t)s->vocab, "max_position_embeddings",
         (json_int_t)s->context, "rms_norm_eps", s->norm_eps, "rope_theta", s->rope_base, "torch_dtype", "float32",
         "tie_word_embeddings", (int)s->tied, "attention_bias", 0, "mlp_bias", 0, "transformers_version", "4.45.2");
