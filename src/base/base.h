@@ -123,6 +123,8 @@ void lp__writer_abort(lp__writer* writer);
 lp_status lp__file_append(lp_ctx* ctx, const char* path, const void* bytes, size_t count);
 /* Makes a folder, and its parents; one that exists is no error. */
 lp_status lp__mkdirs(lp_ctx* ctx, const char* path);
+/* "folder/name", to be freed; NULL after lp__fail(NOMEM). */
+char* lp__path(lp_ctx* ctx, const char* folder, const char* name);
 
 /* ---- text ------------------------------------------------------------------------------------------ */
 /* Offset of the first byte that is not part of valid UTF-8 (no overlong forms, surrogates, or values past

@@ -1,5 +1,6 @@
 /* Weights of a Llama model: bound by name, read from GGUF, written as a Hugging Face folder. */
 #include "lm/model.h"
+#include "tensor/params.h"
 #include <jansson.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -190,7 +191,7 @@ lp_status lp_weights_clone(const lp_weights* weights, bool trainable, lp_weights
 
 /* ---- writing --------------------------------------------------------------------------------------- */
 
-static lp_status save_config(const lp_model* m, const char* path) {
+static lp_status save_config(const lp_model* m, const char* folder) {
     const lp_model_shape* s = &m->shape;
     const lp_tokenizer* tokenizer = m->tokenizer;
     json_t* config = json_pack(
@@ -207,39 +208,22 @@ static lp_status save_config(const lp_model* m, const char* path) {
         json_object_set_new(config, "eos_token_id", json_integer(lp_tokenizer_eos(tokenizer)));
     char* text = config ? json_dumps(config, JSON_INDENT(2)) : NULL;
     json_decref(config);
-    if (!text) return lp__fail(m->ctx, LP_NOMEM, "out of memory while writing %s", path);
+    char* path = lp__path(m->ctx, folder, "config.json");
     lp__writer writer;
-    lp_status status = lp__writer_open(m->ctx, &writer, path);
+    lp_status status = text && path ? lp__writer_open(m->ctx, &writer, path)
+                                    : lp__fail(m->ctx, LP_NOMEM, "out of memory while writing %s/config.json", folder);
     if (status == LP_OK) {
         lp__writer_write(&writer, text, strlen(text));
         lp__writer_write(&writer, "\n", 1);
         status = lp__writer_commit(&writer);
     }
     free(text);
+    lp__free(m->ctx, path);
     return status;
 }
 
 lp_status lp_model_save(const lp_model* m, const lp_weights* w, const char* folder) {
     lp_status status = lp__mkdirs(m->ctx, folder);
-    if (status != LP_OK) return status;
-    const int64_t count = lp_params_count(w->params);
-    const size_t path_bytes = strlen(folder) + sizeof "/model.safetensors";
-    char* path = lp__alloc(m->ctx, path_bytes);
-    const char** names = lp__calloc(m->ctx, (size_t)count, sizeof *names);
-    if (path && names) {
-        for (int64_t i = 0; i < count; i++) {
-            const char* name = lp_params_name(w->params, i);
-            if (strncmp(name, "model.", 6) == 0 || strcmp(name, HEAD) == 0) names[i] = name;
-        }
-        static const char* const metadata[] = {"format", "pt", NULL};
-        snprintf(path, path_bytes, "%s/model.safetensors", folder);
-        status = lp_params_save(w->params, path, names, metadata);
-        snprintf(path, path_bytes, "%s/config.json", folder);
-        if (status == LP_OK) status = save_config(m, path);
-    } else {
-        status = LP_NOMEM;
-    }
-    lp__free(m->ctx, (void*)names);
-    lp__free(m->ctx, path);
-    return status;
+    if (status == LP_OK) status = lp__params_save_part(w->params, folder, "model.safetensors", "model.", HEAD);
+    return status == LP_OK ? save_config(m, folder) : status;
 }
