@@ -198,9 +198,10 @@ static lp_status save_config(const lp_model* m, const char* folder) {
         "{s:[s], s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:b, s:b, s:b, s:s}",
         "architectures", "LlamaForCausalLM", "model_type", "llama", "hidden_act", "silu", "hidden_size",
         (json_int_t)s->width, "intermediate_size", (json_int_t)s->intermediate, "num_hidden_layers",
-        (json_int_t)s->layers, "num_attention_heads", (json_int_t)s->heads, "num_key_value_heads", (json_int_t)s->kv_heads, "head_dim",
-        (json_int_t)s->head_dim, "vocab_size", (json_int_t)s->vocab, "max_position_embeddings",
-        (json_int_t)s->context, "rms_norm_eps", s->norm_eps, "rope_theta", s->rope_base, "torch_dtype", "float32",
+        (json_int_t)s->layers, "num_attention_heads", (json_int_t)s->heads, "num_key_value_heads",
+        (json_int_t)s->kv_heads, "head_dim", (json_int_t)s->head_dim, "vocab_size", (json_int_t)s->vocab,
+        "max_position_embeddings", (json_int_t)s->context, "rms_norm_eps", s->norm_eps, "rope_theta", s->rope_base,
+        "torch_dtype", "float32",
         "tie_word_embeddings", (int)s->tied, "attention_bias", 0, "mlp_bias", 0, "transformers_version", "4.45.2");
     if (config && lp_tokenizer_bos(tokenizer) >= 0)
         json_object_set_new(config, "bos_token_id", json_integer(lp_tokenizer_bos(tokenizer)));
