@@ -21,7 +21,8 @@ typedef struct lp_weights lp_weights;
 typedef struct lp_model_shape {
     const char* architecture; /* "llama" */
     const char* name;         /* what the file calls itself; may be "" */
-    int64_t layers, width, heads, kv_heads, head_dim, hidden, vocab, context;
+    int64_t layers, width, heads, kv_heads, head_dim, vocab, context;
+    int64_t intermediate; /* width of the MLP */
     double norm_eps, rope_base;
     bool tied; /* the head is the embedding */
     int64_t parameters;

@@ -180,7 +180,9 @@ LP_API lp_tensor lp_swiglu(lp_tape* t, lp_tensor gate, lp_tensor up);
 LP_API lp_tensor lp_rope(lp_tape* t, lp_tensor x, lp_tensor position, int64_t head_dim, double base);
 
 /* Keys and values of sequences that grow row by row: `slots` sequences of at most `capacity` rows, for `layers`
- * attention layers whose k and v are `width` columns wide. fp32. LP_NOMEM is the only failure. */
+ * attention layers whose k and v are `width` columns wide. fp32. LP_NOMEM is the only failure. Slots are
+ * 0 .. slots - 1; another one, rows that do not fit, and a copy of a slot to itself call the assert hook, and nothing
+ * happens (the length is 0). */
 typedef struct lp_kv lp_kv;
 LP_API lp_status lp_kv_create(lp_ctx* ctx, int64_t layers, int64_t width, int32_t slots, int64_t capacity,
                               lp_kv** kv);
@@ -197,7 +199,7 @@ typedef struct lp_attention_def {
     int64_t sequences;
     const int64_t* offsets; /* [sequences + 1]: sequence s is rows offsets[s] .. offsets[s+1]-1; copied */
     lp_kv* cache;           /* NULL: the rows are whole sequences. Otherwise row i of sequence s continues slot[s] */
-    const int32_t* slot;    /* [sequences], with a cache */
+    const int32_t* slot;    /* [sequences], all different, with a cache */
     int64_t layer;          /* with a cache */
 } lp_attention_def;
 

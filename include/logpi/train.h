@@ -15,11 +15,13 @@ extern "C" {
 
 /* ---- prompts --------------------------------------------------------------------------------------- */
 
-/* Token ids of several prompts, packed. Starts as {0}. */
+/* Token ids of several prompts, packed. Starts as {0}; setting count and tokens.count to 0 empties it and keeps its
+ * memory. */
 typedef struct lp_prompts {
     lp_token_list tokens;
     int64_t* offsets; /* [count + 1] */
     int64_t count;
+    int64_t room; /* private: of offsets */
 } lp_prompts;
 
 /* Adds a prompt: plain text (terminated UTF-8), in which control tokens are read as such, or (chat) one user message in

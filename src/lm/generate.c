@@ -34,7 +34,7 @@ typedef struct run {
     int64_t* step_offsets; /* [n + 1] */
     int32_t* step_tokens;  /* [n] */
     float* logits;         /* of the active sequences, while they are drawn from */
-    bool failed;           /* some row had no finite logit */
+    bool failed;           /* some row was not finite */
 } run;
 
 static lp_status check_def(const run* r) {
@@ -208,7 +208,7 @@ static lp_status draw(run* r, lp_tensor hidden) {
         const int32_t token = r->drawn[i * r->def->max_new_tokens + r->length[i]];
         if (token < 0)
             return lp__fail(r->ctx, LP_NONFINITE,
-                            "sequence %d: no logit of token %lld is finite: the weights have diverged or are damaged; "
+                            "sequence %d: the logits of token %lld are not finite: the weights have diverged or are damaged; "
                             "go back to earlier ones, and lower the learning rate",
                             (int)i + 1, (long long)r->length[i] + 1);
         r->length[i]++;

@@ -24,7 +24,7 @@ static lp_status read_shape(lp_model* m) {
         int64_t* to;
     } sizes[] = {{"llama.block_count", &s->layers},
                  {"llama.embedding_length", &s->width},
-                 {"llama.feed_forward_length", &s->hidden},
+                 {"llama.feed_forward_length", &s->intermediate},
                  {"llama.attention.head_count", &s->heads},
                  {"llama.context_length", &s->context}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {

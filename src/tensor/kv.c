@@ -6,6 +6,8 @@ struct lp_kv {
     int64_t layers, width, capacity;
     int32_t slots;
     int64_t* length; /* [slots] */
+    int64_t* named;  /* [slots]: the last question of lp__kv_slots_ok that named the slot */
+    int64_t questions;
     float *keys, *values;
 };
 
@@ -22,9 +24,10 @@ lp_status lp_kv_create(lp_ctx* ctx, int64_t layers, int64_t width, int32_t slots
     if (!kv) return LP_NOMEM;
     *kv = (lp_kv){.ctx = ctx, .layers = layers, .width = width, .capacity = capacity, .slots = slots};
     kv->length = lp__calloc(ctx, (size_t)slots, sizeof *kv->length);
+    kv->named = lp__calloc(ctx, (size_t)slots, sizeof *kv->named);
     kv->keys = lp__alloc(ctx, floats * sizeof(float));
     kv->values = lp__alloc(ctx, floats * sizeof(float));
-    if (!kv->length || !kv->keys || !kv->values) {
+    if (!kv->length || !kv->named || !kv->keys || !kv->values) {
         lp_kv_destroy(kv);
         return LP_NOMEM;
     }
@@ -35,16 +38,31 @@ lp_status lp_kv_create(lp_ctx* ctx, int64_t layers, int64_t width, int32_t slots
 void lp_kv_destroy(lp_kv* kv) {
     if (!kv) return;
     lp__free(kv->ctx, kv->length);
+    lp__free(kv->ctx, kv->named);
     lp__free(kv->ctx, kv->keys);
     lp__free(kv->ctx, kv->values);
     lp__free(kv->ctx, kv);
 }
 
-int64_t lp_kv_length(const lp_kv* kv, int32_t slot) { return kv->length[slot]; }
-void lp_kv_clear(lp_kv* kv, int32_t slot) { kv->length[slot] = 0; }
-void lp_kv_advance(lp_kv* kv, int32_t slot, int64_t rows) { kv->length[slot] += rows; }
+static bool is_slot(const lp_kv* kv, int32_t slot) { return slot >= 0 && slot < kv->slots; }
+
+int64_t lp_kv_length(const lp_kv* kv, int32_t slot) {
+    return LP__REQUIRE(kv->ctx, is_slot(kv, slot), "the cache has no such slot") ? kv->length[slot] : 0;
+}
+
+void lp_kv_clear(lp_kv* kv, int32_t slot) {
+    if (LP__REQUIRE(kv->ctx, is_slot(kv, slot), "the cache has no such slot")) kv->length[slot] = 0;
+}
+
+void lp_kv_advance(lp_kv* kv, int32_t slot, int64_t rows) {
+    if (LP__REQUIRE(kv->ctx, is_slot(kv, slot), "the cache has no such slot") &&
+        LP__REQUIRE(kv->ctx, rows >= 0 && rows <= kv->capacity - kv->length[slot], "the slot has no room for the rows"))
+        kv->length[slot] += rows;
+}
 
 void lp_kv_fork(lp_kv* kv, int32_t from, int32_t to) {
+    if (!LP__REQUIRE(kv->ctx, is_slot(kv, from) && is_slot(kv, to) && from != to, "a copy needs two slots that differ"))
+        return;
     const size_t bytes = (size_t)(kv->length[from] * kv->width) * sizeof(float);
     for (int64_t layer = 0; layer < kv->layers; layer++) {
         memcpy(lp__kv_keys(kv, layer, to), lp__kv_keys(kv, layer, from), bytes);
@@ -60,7 +78,16 @@ static size_t offset(const lp_kv* kv, int64_t layer, int32_t slot) {
 float* lp__kv_keys(lp_kv* kv, int64_t layer, int32_t slot) { return kv->keys + offset(kv, layer, slot); }
 float* lp__kv_values(lp_kv* kv, int64_t layer, int32_t slot) { return kv->values + offset(kv, layer, slot); }
 
+bool lp__kv_slots_ok(lp_kv* kv, int64_t n, const int32_t* slot) {
+    const int64_t question = ++kv->questions;
+    if (!slot) return false;
+    for (int64_t i = 0; i < n; i++) {
+        if (!is_slot(kv, slot[i]) || kv->named[slot[i]] == question) return false;
+        kv->named[slot[i]] = question;
+    }
+    return true;
+}
+
 bool lp__kv_fits(const lp_kv* kv, int64_t layer, int32_t slot, int64_t rows, int64_t width) {
-    return layer >= 0 && layer < kv->layers && slot >= 0 && slot < kv->slots && width == kv->width &&
-           kv->length[slot] + rows <= kv->capacity;
+    return layer >= 0 && layer < kv->layers && width == kv->width && rows <= kv->capacity - kv->length[slot];
 }

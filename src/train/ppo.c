@@ -1,8 +1,7 @@
 /* The PPO trainer: settings, creation, generation, saving. Its step is in ppo_step.c. */
 #include "train/ppo.h"
+#include "tensor/params.h"
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
 #include <time.h>
 
 enum { COOKIE = 0x70706f21 };
@@ -135,27 +134,9 @@ lp_ppo_dists lp_ppo_last_dists(const lp_ppo* ppo) {
 }
 
 lp_status lp_ppo_save(const lp_ppo* ppo, const char* folder) {
-    lp_ctx* ctx = ppo->ctx;
-    const lp_params* params = lp_weights_params(ppo->policy);
     lp_status status = lp_model_save(ppo->model, ppo->policy, folder);
     if (status != LP_OK) return status;
-    const size_t path_bytes = strlen(folder) + sizeof "/value_head.safetensors";
-    const int64_t count = lp_params_count(params);
-    char* path = lp__alloc(ctx, path_bytes);
-    const char** names = lp__calloc(ctx, (size_t)count, sizeof *names);
-    status = path && names ? LP_OK : LP_NOMEM;
-    if (status == LP_OK) {
-        for (int64_t i = 0; i < count; i++) {
-            const char* name = lp_params_name(params, i);
-            if (strncmp(name, "v_head.", 7) == 0) names[i] = name;
-        }
-        static const char* const metadata[] = {"format", "pt", NULL};
-        snprintf(path, path_bytes, "%s/value_head.safetensors", folder);
-        status = lp_params_save(params, path, names, metadata);
-    }
-    lp__free(ctx, (void*)names);
-    lp__free(ctx, path);
-    return status;
+    return lp__params_save_part(lp_weights_params(ppo->policy), folder, "value_head.safetensors", "v_head.", NULL);
 }
 
 lp_status lp_ppo_generate(lp_ppo* ppo, const lp_prompts* prompts, lp_generation* batch) {

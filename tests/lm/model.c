@@ -1,26 +1,9 @@
 /* The tiny model beside transformers (tests/oracles/hf_logits.py tiny): logits and every gradient within 1e-5 of the
  * largest entry, greedy tokens equal. Generation: alone and in company, limits, and what must be refused. */
 #include "json.h"
-
-#include <logpi/lm.h>
+#include "lm/rig.h"
 
 enum { ROOM = 4096 };
-
-typedef struct rig {
-    lp_ctx* ctx;
-    lp_model* model;
-    lp_weights* weights;
-} rig;
-
-static rig set_up(int threads) {
-    rig r;
-    lp_ctx_def def = lp_ctx_def_default();
-    def.threads = threads;
-    r.ctx = lp_ctx_create(&def, NULL, 0);
-    assert_int_equal(lp_model_open(r.ctx, LP_MODELS "/tiny.gguf", &r.model), LP_OK);
-    assert_int_equal(lp_model_load_weights(r.model, true, &r.weights), LP_OK);
-    return r;
-}
 
 static int64_t ids(json_t* list, int32_t* to) {
     double x[ROOM];
@@ -264,10 +247,26 @@ static void saved(void** state) {
     lp_ctx_destroy(r.ctx);
 }
 
+/* A model that was not closed: its file is, with the context. */
+static void the_file_closes_with_the_context(void** state) {
+    (void)state;
+    const int before = open_files();
+    for (int closed = 0; closed < 2; closed++) {
+        rig r = set_up(2);
+        lp_model* other;
+        assert_int_equal(lp_model_open(r.ctx, LP_MODELS "/tiny.gguf", &other), LP_OK);
+        assert_int_equal(open_files(), before + 2);
+        if (closed) lp_model_close(r.model);
+        lp_ctx_destroy(r.ctx);
+        assert_int_equal(open_files(), before);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(transformers), cmocka_unit_test(company_changes_nothing), cmocka_unit_test(truncated_sampling),
         cmocka_unit_test(refused),      cmocka_unit_test(saved),
+        cmocka_unit_test(the_file_closes_with_the_context),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

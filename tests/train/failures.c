@@ -200,6 +200,25 @@ static void out_of_memory(void** state) {
     assert_true(failures > 30);
 }
 
+/* Prompts are added in as many allocations as a list that doubles needs, not one for each. */
+static void many_prompts_take_few_allocations(void** state) {
+    (void)state;
+    watch w;
+    rig r = load(&w, 1);
+    lp_token_list list = {0};
+    uint64_t counts[3], of_text; /* what the tokenizer itself takes for a text, in a list that has room */
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(lp_tokenizer_encode(lp_model_tokenizer(r.model), "Two", 3, 0, &list), LP_OK);
+        counts[i] = lp_ctx_memory(r.ctx).allocations;
+    }
+    of_text = counts[2] - counts[1];
+    for (int i = 0; i < 1000; i++) assert_int_equal(lp_prompts_add(r.ctx, &r.prompts, r.model, "Two", false), LP_OK);
+    assert_in_range(lp_ctx_memory(r.ctx).allocations - counts[2] - 1000 * of_text, 2, 20);
+    for (int i = 0; i < 1000; i++) assert_true(r.prompts.offsets[i + 1] > r.prompts.offsets[i]);
+    assert_int_equal(r.prompts.offsets[1000], r.prompts.tokens.count);
+    lp_ctx_destroy(r.ctx);
+}
+
 /* Steps on batches of one size: the first allocates, no later one does. */
 static void allocates_nothing_after_the_first_step(void** state) {
     (void)state;
@@ -246,6 +265,7 @@ int main(void) {
         cmocka_unit_test(out_of_memory),
         cmocka_unit_test(allocates_nothing_after_the_first_step),
         cmocka_unit_test(diverges_after_an_update),
+        cmocka_unit_test(many_prompts_take_few_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
