@@ -76,7 +76,9 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     if (lp_options_positionals(options) > 0)
         return cli_usage("step takes no argument \"%.60s\"", lp_options_positional(options, 0));
     lp_rng rng;
-    if (strcmp(rng_name, "numpy") == 0) {
+    if (strcmp(rng_name, "numpy") == 0 && seed > UINT32_MAX) {
+        return cli_usage("--seed is %llu: with --rng numpy it must lie in [0, 4294967295]", (unsigned long long)seed);
+    } else if (strcmp(rng_name, "numpy") == 0) {
         rng = lp_rng_numpy((uint32_t)seed);
     } else if (strcmp(rng_name, "torch") == 0) {
         rng = lp_rng_torch(seed);

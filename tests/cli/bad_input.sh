@@ -30,7 +30,7 @@ expect 2 'a prompt is needed' "$logpi" train ppo --model "$tiny" --reward contai
 expect 2 'kl_penalty is "k9"' "${train[@]}" --kl_penalty k9
 expect 2 'rng is "mersenne"' "$logpi" step --rng mersenne
 expect 2 'must lie in' "$logpi" step --d 0
-expect 2 'must lie in' "$logpi" step --seed 4294967296
+expect 2 'with --rng numpy it must lie in \[0, 4294967295\]' "$logpi" step --rng numpy --seed 4294967296
 expect 2 'isa is "mmx"' "${generate[@]}" --prompt a --isa mmx
 expect 2 'LOGPI_ISA' env LOGPI_ISA=sse9 "${generate[@]}" --prompt a
 expect 2 'info needs one file' "$logpi" info

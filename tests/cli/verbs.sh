@@ -10,6 +10,8 @@ expect 0 'Updated theta:' "$logpi" step --d 4 --k 2 --learning-rate 0.01 --advan
 expect 0 '1.76384028' "$logpi" step --rng numpy --seed 0
 expect 0 'Gradient stored in theta.grad:' "$logpi" step --autograd --d 4 --k 3 --reward 1 --rng torch --seed 0
 expect 0 '"action":[01],' "$logpi" step --json
+expect 0 'Updated theta:' "$logpi" step --rng numpy --seed 4294967295
+[ "$("$logpi" step --seed 9007199254740993)" != "$("$logpi" step --seed 9007199254740992)" ] || wrong "large seeds are rounded"
 expect 0 '[0-9]+ passed, 0 failed' "$logpi" gradcheck
 expect 1 'WRONG' "$logpi" gradcheck --tolerance 1e-15
 expect 0 'updates/s' "$logpi" bench linear --seconds 0.05
