@@ -22,9 +22,9 @@ extern const verb verb_step, verb_gradcheck, verb_info, verb_generate, verb_trai
 int cli_fail(const lp_ctx* ctx, lp_status status);
 /* The same for a mistake of the command line; exit code 2. */
 int cli_usage(const char* fmt, ...) LP_PRINTF(1, 2);
-/* A context with the threads and instruction set that the options ask for (both optional in the scope); NULL after
- * saying why. SIGINT, SIGTERM and SIGHUP cancel it. */
-lp_ctx* cli_context(int threads, const char* isa);
+/* A context with so many threads (0: as many as the machine gives) and an instruction set (an lp_isa; -1: LOGPI_ISA,
+ * else the best); NULL after saying why. SIGINT, SIGTERM and SIGHUP cancel it. */
+lp_ctx* cli_context(int threads, int isa);
 /* The signal that asked to stop, or 0. */
 int cli_signal(void);
 

@@ -26,17 +26,11 @@ static void on_signal(int signal) {
 
 int cli_signal(void) { return (int)caught; }
 
-lp_ctx* cli_context(int threads, const char* isa) {
+lp_ctx* cli_context(int threads, int isa) {
     lp_ctx_def def = lp_ctx_def_default();
     char error[512] = "";
     def.threads = threads;
-    for (int i = 0; isa && i < LP_ISA_COUNT; i++) {
-        if (strcmp(isa, lp_isa_name((lp_isa)i)) == 0) def.isa = i;
-    }
-    if (isa && def.isa < 0) {
-        cli_usage("--isa is \"%.60s\": it must be scalar, avx2 or avx512", isa);
-        return NULL;
-    }
+    def.isa = isa;
     running = lp_ctx_create(&def, error, sizeof error);
     if (!running) {
         cli_usage("%s", error);
@@ -103,7 +97,7 @@ static int print_help(lp_ctx* ctx, const verb* v) {
 }
 
 static int print_version(void) {
-    lp_ctx* ctx = cli_context(0, NULL);
+    lp_ctx* ctx = cli_context(0, -1);
     if (!ctx) return EXIT_USAGE;
     const int version = lp_version();
     printf("logpi %d.%d.%d, %s, %d threads\n", version / 10000, version / 100 % 100, version % 100,
@@ -178,7 +172,7 @@ static int run_verb(const verb* v, int argc, char** argv) {
         code = cli_fail(parsing, status);
     } else {
         lp_ctx* ctx = cli_context(v->threads ? (int)lp_options_int(options, "threads") : 1,
-                                  v->isa ? lp_options_text(options, "isa") : NULL);
+                                  v->isa ? lp_options_choice(options, "isa") : -1);
         const bool asked = getenv("LOGPI_ISA") || (v->isa && lp_options_given(options, "isa"));
         code = ctx ? v->run(ctx, options) : asked ? EXIT_USAGE : EXIT_FAILURE_;
         if (ctx) {

@@ -38,27 +38,8 @@ typedef struct training {
     char* metrics_path;
 } training;
 
-/* One of the words of a choice; -1 after recording what is allowed. */
-static int choice(lp_ctx* ctx, const lp_options* options, const char* name, const char* const* words, int count) {
-    const char* given = lp_options_text(options, name);
-    for (int i = 0; i < count; i++) {
-        if (strcmp(given, words[i]) == 0) return i;
-    }
-    char allowed[128] = "";
-    for (int i = 0; i < count; i++) {
-        const size_t used = strlen(allowed);
-        snprintf(allowed + used, sizeof allowed - used, "%s%s", i ? ", " : "", words[i]);
-    }
-    lp_fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be one of %s", name, given, allowed);
-    return -1;
-}
-
 static lp_status read_def(const training* r, lp_ppo_def* d) {
     const lp_options* o = r->options;
-    static const char* const penalties[] = {"kl", "abs", "mse", "full"};
-    static const char* const inits[] = {"uniform", "zeros"};
-    const int penalty = choice(r->ctx, o, "kl_penalty", penalties, 4), init = choice(r->ctx, o, "v_head_init", inits, 2);
-    if (penalty < 0 || init < 0) return LP_INVALID;
     *d = lp_ppo_def_default();
     d->learning_rate = lp_options_real(o, "learning_rate");
     d->mini_batch_size = lp_options_int(o, "mini_batch_size");
@@ -68,7 +49,7 @@ static lp_status read_def(const training* r, lp_ppo_def* d) {
     d->init_kl_coef = lp_options_real(o, "init_kl_coef");
     d->target = lp_options_real(o, "target");
     d->horizon = lp_options_real(o, "horizon");
-    d->kl_penalty = (lp_kl_penalty)penalty;
+    d->kl_penalty = (lp_kl_penalty)lp_options_choice(o, "kl_penalty");
     d->gamma = lp_options_real(o, "gamma");
     d->lam = lp_options_real(o, "lam");
     d->cliprange = lp_options_real(o, "cliprange");
@@ -82,7 +63,7 @@ static lp_status read_def(const training* r, lp_ppo_def* d) {
     d->use_score_scaling = lp_options_flag(o, "use_score_scaling");
     d->use_score_norm = lp_options_flag(o, "use_score_norm");
     d->score_clip = lp_options_real(o, "score_clip");
-    d->v_head_init = (lp_value_init)init;
+    d->v_head_init = (lp_value_init)lp_options_choice(o, "v_head_init");
     d->seed = (uint64_t)lp_options_int(o, "seed");
     d->generate.max_new_tokens = lp_options_int(o, "max_new_tokens");
     d->generate.min_new_tokens = lp_options_int(o, "min_new_tokens");

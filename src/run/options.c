@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum option_type { INT, REAL, FLAG, TEXT, LIST } option_type;
+typedef enum option_type { INT, REAL, FLAG, CHOICE, TEXT, LIST } option_type;
 
 typedef struct option {
     lp_scope scope;
@@ -21,8 +21,9 @@ typedef struct option {
 #define RANGE_INT(low, high)  low, high, 0, 0
 #define RANGE_REAL(low, high) 0, 0, low, high
 #define RANGE_FLAG(low, high) 0, 0, 0, 0
-#define RANGE_TEXT(low, high) 0, 0, 0, 0
-#define RANGE_LIST(low, high) 0, 0, 0, 0
+#define RANGE_CHOICE          RANGE_FLAG
+#define RANGE_TEXT            RANGE_FLAG
+#define RANGE_LIST            RANGE_FLAG
 static const option table[] = {
 #define LP_OPTION(scope, name, type, standard, low, high, argument, help) \
     {LP_SCOPE_##scope, name, type, standard, argument, help, RANGE_##type(low, high)},
@@ -125,9 +126,22 @@ static bool is_decimal(const char* text, bool whole) {
     return count > 0 && *text == 0;
 }
 
+/* Which of the words "a|b|c" a text is; -1: none. */
+static int word_index(const char* words, const char* text) {
+    const size_t length = strlen(text);
+    for (int index = 0;; index++) {
+        const size_t n = strcspn(words, "|");
+        if (n == length && strncmp(words, text, n) == 0) return index;
+        if (words[n] == 0) return -1;
+        words += n + 1;
+    }
+}
+
 static lp_status check_value(lp_ctx* ctx, const option* o, const char* text) {
     if (o->type == FLAG && strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
         return lp__fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be true or false", o->name, text);
+    if (o->type == CHOICE && word_index(o->argument, text) < 0)
+        return lp__fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be one of %s", o->name, text, o->argument);
     if ((o->type == INT || o->type == REAL) && !is_decimal(text, o->type == INT))
         return lp__fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be a %snumber in decimal digits", o->name, text,
                         o->type == INT ? "whole " : "");
@@ -237,6 +251,12 @@ bool lp_options_flag(const lp_options* options, const char* name) {
     const option* o = row(options, name);
     const char* text = o ? text_of(options, o) : NULL;
     return text && strcmp(text, "true") == 0;
+}
+
+int lp_options_choice(const lp_options* options, const char* name) {
+    const option* o = row(options, name);
+    const char* text = o ? text_of(options, o) : NULL;
+    return text ? word_index(o->argument, text) : -1;
 }
 
 const char* lp_options_text(const lp_options* options, const char* name) {

@@ -2,6 +2,7 @@
 #include "testing.h"
 
 #include <logpi/run.h>
+#include <logpi/train.h>
 
 static lp_ctx* ctx;
 
@@ -101,8 +102,40 @@ static void numbers_are_read(void** state) {
     refuse(LP_SCOPE_STEP, "--d=1048577", "must lie in [1, 1048576]");
 }
 
+/* The words stand in the order of the enumerations that they name. */
+static void choices(void** state) {
+    (void)state;
+    static const struct {
+        lp_scope scope;
+        const char *word, *name;
+        int index;
+    } cases[] = {{LP_SCOPE_STEP, "--rng=numpy", "rng", 0},
+                 {LP_SCOPE_STEP, "--rng=torch", "rng", 1},
+                 {LP_SCOPE_STEP, "--rng=philox", "rng", 2},
+                 {LP_SCOPE_STEP, "--json", "rng", 2},
+                 {LP_SCOPE_BENCH, "--isa=scalar", "isa", LP_ISA_SCALAR},
+                 {LP_SCOPE_GENERATE, "--isa=avx2", "isa", LP_ISA_AVX2},
+                 {LP_SCOPE_PPO_LM, "--isa=avx512", "isa", LP_ISA_AVX512},
+                 {LP_SCOPE_BENCH, "--json", "isa", -1},
+                 {LP_SCOPE_PPO_LM, "--kl-penalty=kl", "kl_penalty", LP_KL_K1},
+                 {LP_SCOPE_PPO_LM, "--kl_penalty=abs", "kl_penalty", LP_KL_ABS},
+                 {LP_SCOPE_PPO_LM, "--kl_penalty=mse", "kl_penalty", LP_KL_MSE},
+                 {LP_SCOPE_PPO_LM, "--kl_penalty=full", "kl_penalty", LP_KL_FULL},
+                 {LP_SCOPE_PPO_LM, "--v_head_init=uniform", "v_head_init", LP_VALUE_UNIFORM},
+                 {LP_SCOPE_PPO_LM, "--v_head_init=zeros", "v_head_init", LP_VALUE_ZEROS}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        lp_options* options = parse(cases[i].scope, cases[i].word);
+        if (!options) fail_msg("%s: %s", cases[i].word, lp_error(ctx));
+        assert_int_equal(lp_options_choice(options, cases[i].name), cases[i].index);
+        lp_options_destroy(options);
+    }
+    static const char* const wrong[] = {"--rng=", "--rng=num", "--rng=numpyy", "--rng=numpy|torch", "--rng=|", "--rng=Numpy"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        refuse(LP_SCOPE_STEP, wrong[i], "it must be one of numpy|torch|philox");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(whole_numbers_are_exact), cmocka_unit_test(numbers_are_decimal),
-                                       cmocka_unit_test(numbers_are_read)};
+                                       cmocka_unit_test(numbers_are_read), cmocka_unit_test(choices)};
     return cmocka_run_group_tests(tests, start, stop);
 }
