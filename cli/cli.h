@@ -42,6 +42,8 @@ void cli_texts_free(texts* t);
 void cli_print_safe(FILE* to, const char* text);
 /* Prints a JSON object on a line of its own and frees it. digits: of numbers. */
 int cli_print_json(json_t* object, int digits);
+/* A number; null if it is not finite, which JSON has no word for. */
+json_t* cli_json_number(double x);
 /* A matrix [rows, cols] as JSON rows; a vector as one list. */
 json_t* cli_json_vector(const double* x, int64_t n);
 json_t* cli_json_matrix(const double* x, int64_t rows, int64_t cols);

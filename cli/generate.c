@@ -20,7 +20,7 @@ static int print_object(const lp_generation* g, int64_t s, const char* prompt, c
     json_t *tokens = json_array(), *logprobs = json_array();
     for (int64_t i = g->response_offsets[s]; i < g->response_offsets[s + 1]; i++) {
         json_array_append_new(tokens, json_integer(g->responses.ids[i]));
-        json_array_append_new(logprobs, json_real((double)g->log_probs[i]));
+        json_array_append_new(logprobs, cli_json_number((double)g->log_probs[i]));
     }
     return cli_print_json(json_pack("{s:s, s:s, s:o, s:o, s:s}", "prompt", prompt, "text", text, "tokens", tokens,
                                     "logprobs", logprobs, "finish_reason",

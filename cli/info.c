@@ -22,12 +22,12 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     const int64_t training = s.parameters * 4 * 7;
     if (lp_options_flag(options, "json"))
         return cli_print_json(
-            json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:b, s:i, s:i, s:s, s:I}",
+            json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:b, s:i, s:i, s:s, s:I}",
                       "architecture", s.architecture, "name", s.name, "parameters", (json_int_t)s.parameters, "layers",
                       (json_int_t)s.layers, "width", (json_int_t)s.width, "heads", (json_int_t)s.heads, "kv_heads",
                       (json_int_t)s.kv_heads, "head_dim", (json_int_t)s.head_dim, "hidden", (json_int_t)s.hidden,
-                      "vocab", (json_int_t)s.vocab, "context", (json_int_t)s.context, "norm_eps", s.norm_eps,
-                      "rope_base", s.rope_base, "tied", (int)s.tied, "bos", (int)lp_tokenizer_bos(tokenizer), "eos",
+                      "vocab", (json_int_t)s.vocab, "context", (json_int_t)s.context, "norm_eps", cli_json_number(s.norm_eps),
+                      "rope_base", cli_json_number(s.rope_base), "tied", (int)s.tied, "bos", (int)lp_tokenizer_bos(tokenizer), "eos",
                       (int)lp_tokenizer_eos(tokenizer), "chat", chat ? "chatml" : "none", "ppo_bytes",
                       (json_int_t)training),
             9);

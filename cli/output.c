@@ -20,10 +20,11 @@ int cli_print_json(json_t* object, int digits) {
     return EXIT_OK;
 }
 
+json_t* cli_json_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
+
 json_t* cli_json_vector(const double* x, int64_t n) {
     json_t* list = json_array();
-    for (int64_t i = 0; i < n; i++)
-        json_array_append_new(list, isfinite(x[i]) ? json_real(x[i]) : json_null());
+    for (int64_t i = 0; i < n; i++) json_array_append_new(list, cli_json_number(x[i]));
     return list;
 }
 

@@ -221,10 +221,8 @@ static lp_status log_metrics(training* r, int64_t step, const lp_ppo_metrics* m)
 static void print_metrics(const training* r, int64_t step, const lp_ppo_metrics* m) {
     if (lp_options_flag(r->options, "json")) {
         json_t* object = json_pack("{s:I}", "step", (json_int_t)step);
-        for (int i = 0; i < lp_ppo_metrics_count(); i++) {
-            const double x = lp_ppo_metrics_get(m, i);
-            json_object_set_new(object, lp_ppo_metrics_name(i), x == x ? json_real(x) : json_null());
-        }
+        for (int i = 0; i < lp_ppo_metrics_count(); i++)
+            json_object_set_new(object, lp_ppo_metrics_name(i), cli_json_number(lp_ppo_metrics_get(m, i)));
         cli_print_json(object, 9);
         fflush(stdout);
     } else if (lp_options_int(r->options, "steps") == 1) {

@@ -37,6 +37,9 @@ expect 0 'Generated response: ' "${train[@]}"
 expect 0 'Reward: [01]\.0' "${train[@]}"
 expect 0 'PPO update step completed\.' "${train[@]}"
 expect 0 'objective/kl  ' "${train[@]}"
+never=("$logpi" train ppo --model "$tiny" --prompt a --reward contains:zzzzz --max_new_tokens 4)
+# what is not finite is null in JSON, not left out: one sequence has no deviation; returns that are all 0, no variance
+expect 0 '"ppo/std_scores":null,.*"ppo/val/var_explained":null,' "${never[@]}" --gamma 0 --init_kl_coef 0 --json
 expect 0 'mean reward of the last 16 samples' "${train[@]}" --batch_size 4 --mini_batch_size 2 --steps 4 \
     --output_dir "$work/run"
 [ "$(wc -l <"$work/run/metrics.jsonl")" = 4 ] || wrong "metrics.jsonl has not one line a step"
