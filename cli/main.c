@@ -47,25 +47,19 @@ lp_ctx* cli_context(int threads, int isa) {
 
 /* ---- failures -------------------------------------------------------------------------------------- */
 
-int cli_usage(const char* fmt, ...) {
+int cli_say(int code, const char* fmt, ...) {
+    char text[4096];
     va_list args;
     va_start(args, fmt);
-    fputs("logpi: ", stderr);
-    vfprintf(stderr, fmt, args);
-    fputc('\n', stderr);
+    vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    return EXIT_USAGE;
+    fputs("logpi: ", stderr);
+    cli_print_safe(stderr, text);
+    fputc('\n', stderr);
+    return code;
 }
 
-int cli_fail(const lp_ctx* ctx, lp_status status) {
-    if (status == LP_CANCELLED && caught) {
-        fprintf(stderr, "logpi: stopped by signal %d\n", (int)caught);
-        return 128 + (int)caught;
-    }
-    const char* message = lp_error(ctx)[0] ? lp_error(ctx) : lp_status_text(status);
-    fputs("logpi: ", stderr);
-    cli_print_safe(stderr, message);
-    fputc('\n', stderr);
+static int exit_code(lp_status status) {
     switch (status) {
     case LP_OK: return EXIT_OK;
     case LP_INVALID: return EXIT_USAGE;
@@ -79,6 +73,11 @@ int cli_fail(const lp_ctx* ctx, lp_status status) {
     case LP_NOMEM: break;
     }
     return EXIT_FAILURE_;
+}
+
+int cli_fail(const lp_ctx* ctx, lp_status status) {
+    if (status == LP_CANCELLED && caught) return cli_say(128 + (int)caught, "stopped by signal %d", (int)caught);
+    return cli_say(exit_code(status), "%s", lp_error(ctx)[0] ? lp_error(ctx) : lp_status_text(status));
 }
 
 /* ---- help ------------------------------------------------------------------------------------------ */
@@ -149,11 +148,8 @@ static bool wants(int argc, char** argv, const char* word) {
 /* Results that did not reach stdout are a failure. */
 static int close_stdout(int code) {
     const bool lost = ferror(stdout) != 0;
-    if ((fflush(stdout) != 0 || lost) && code == EXIT_OK) {
-        fputs("logpi: could not write to standard output\n", stderr);
-        return EXIT_IO;
-    }
-    return code;
+    const bool failed = fflush(stdout) != 0 || lost;
+    return failed && code == EXIT_OK ? cli_say(EXIT_IO, "could not write to standard output") : code;
 }
 
 static int run_verb(const verb* v, int argc, char** argv) {

@@ -87,10 +87,10 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     u.theta_before = calloc(d * k, sizeof(double));
     u.grad = calloc(d * k, sizeof(double));
     u.theta = calloc(d * k, sizeof(double));
-    int code = EXIT_FAILURE_;
+    int code;
     if (!u.x || !u.p || !u.theta_before || !u.grad || !u.theta) {
-        fprintf(stderr, "logpi: out of memory for a parameter matrix of %lld x %lld\n", (long long)u.d,
-                (long long)u.k);
+        code = cli_say(EXIT_FAILURE_, "out of memory for a parameter matrix of %lld x %lld", (long long)u.d,
+                       (long long)u.k);
     } else {
         code = lp_options_flag(options, "autograd") ? autograd(ctx, options, &rng, &u)
                                                     : closed_form(options, &rng, &u);

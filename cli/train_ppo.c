@@ -154,25 +154,35 @@ static lp_status step_prompts(training* r, int64_t step) {
     return status;
 }
 
-/* Response s as text, without special tokens. */
-static lp_status decode(training* r, int64_t s, const char** text) {
+/* Response s as text, without special tokens, in r->text. */
+static lp_status decode(training* r, int64_t s) {
     const lp_generation* g = &r->batch;
     r->text.bytes = 0;
-    lp_status status = lp_tokenizer_decode(lp_model_tokenizer(r->model), g->responses.ids + g->response_offsets[s],
-                                           g->response_offsets[s + 1] - g->response_offsets[s],
-                                           LP_DECODE_SKIP_SPECIAL | LP_DECODE_LOSSY, &r->text);
-    *text = r->text.bytes ? r->text.data : "";
-    return status;
+    lp_status status = lp_text_add(r->ctx, &r->text, "", 0); /* even an empty response has data */
+    if (status != LP_OK) return status;
+    return lp_tokenizer_decode(lp_model_tokenizer(r->model), g->responses.ids + g->response_offsets[s],
+                               g->response_offsets[s + 1] - g->response_offsets[s],
+                               LP_DECODE_SKIP_SPECIAL | LP_DECODE_LOSSY, &r->text);
+}
+
+/* A response may have zero bytes, a word has none: the pieces between them are searched. */
+static double reward(const lp_text* text, const char* word) {
+    double found = 0;
+    for (size_t at = 0; found == 0 && at <= text->bytes; at += strlen(text->data + at) + 1)
+        found = lp_reward_contains(text->data + at, word);
+    return found;
 }
 
 static lp_status score(training* r) {
     for (int64_t s = 0; s < r->batch.sequences; s++) {
-        const char* text;
-        lp_status status = decode(r, s, &text);
+        lp_status status = decode(r, s);
         if (status != LP_OK) return status;
-        r->scores[s] = lp_reward_contains(text, r->word);
-        if (!lp_options_flag(r->options, "json") && lp_options_int(r->options, "steps") == 1)
-            printf("Generated response: %s\nReward: %.1f\n", text, r->scores[s]);
+        r->scores[s] = reward(&r->text, r->word);
+        if (!lp_options_flag(r->options, "json") && lp_options_int(r->options, "steps") == 1) {
+            fputs("Generated response: ", stdout);
+            cli_print_response(r->text.data, r->text.bytes);
+            printf("\nReward: %.1f\n", r->scores[s]);
+        }
         r->recent[r->seen++ % WINDOW] = r->scores[s];
     }
     return LP_OK;
@@ -265,7 +275,7 @@ static lp_status save(training* r) {
     lp_status status = lp_ppo_save(r->ppo, folder);
     if (status != LP_OK && status != LP_NOMEM) status = lp_fail(r->ctx, LP_IO, "%s", lp_error(r->ctx));
     if (status == LP_OK)
-        fprintf(stderr, "logpi: weights after %lld steps are in %s\n", (long long)lp_ppo_steps(r->ppo), folder);
+        cli_say(EXIT_OK, "weights after %lld steps are in %s", (long long)lp_ppo_steps(r->ppo), folder);
     free(folder);
     return status;
 }
@@ -283,7 +293,7 @@ static int run(lp_ctx* ctx, const lp_options* options) {
         lp_status saved = save(&r);
         if (saved != LP_OK) code = cli_fail(ctx, saved);
     } else if (r.output_dir && r.ppo && code != EXIT_OK) {
-        fputs("logpi: no step was finished: no weights are saved\n", stderr);
+        cli_say(code, "no step was finished: no weights are saved");
     }
     if (status == LP_OK) print_summary(&r);
     cli_texts_free(&r.prompts);

@@ -99,4 +99,9 @@ expect 0 'completed' "${train[@]}" --output_dir "$work/torn"
 # ---- control characters of a file do not reach the terminal
 sed 's/llama/l\x1b[1m/' "$tiny" >"$work/esc.gguf"
 expect 3 'architecture "l\?\[1m' "$logpi" info "$work/esc.gguf"
+sed 's/llama/l\xc2\x9bma/' "$tiny" >"$work/esc.gguf" # U+009B is ESC [ in one character
+expect 3 'architecture "l\?ma' "$logpi" info "$work/esc.gguf"
+sed 's/llama/l\x9b\xc3\xa9a/' "$tiny" >"$work/esc.gguf"
+expect 3 'architecture "l\?éa' "$logpi" info "$work/esc.gguf"
+expect 2 'unknown verb "\?\[1m' "$logpi" $'\x1b[1m'
 finish

@@ -72,6 +72,28 @@ code=$?
 [ $code = 130 ] || wrong "Ctrl-C ends with $code"
 [ -s "$work/stopped/final/model.safetensors" ] || wrong "Ctrl-C loses the weights"
 
+# a response goes to a pipe as it is, to a terminal without control characters (of C0 newline and tab stay; \r is the
+# terminal's own), and a zero byte in it ends nothing
+sample=("$logpi" generate --model "$tiny" --prompt a --seed 1 --max_new_tokens 40)
+escapes() { LC_ALL=C grep -caP "[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]" "$1"; }
+"${sample[@]}" --num_return_sequences 1000 >"$work/raw"
+[ "$(escapes "$work/raw")" -gt 100 ] || wrong "a pipe does not get a response as it is"
+LC_ALL=C grep -qaP '\xc2[\x80-\x9f]' "$work/raw" || wrong "no C1 character was drawn"
+[ "$(tr -cd '\000' <"$work/raw" | wc -c)" -gt 10 ] || wrong "a response is cut at a zero byte"
+script -qec "$(printf '%q ' "${sample[@]}" --num_return_sequences 1000)" /dev/null </dev/null >"$work/shown"
+[ "$(escapes "$work/shown")" = 0 ] || wrong "control characters of a response reach the terminal"
+[ "$(wc -l <"$work/shown")" = "$(wc -l <"$work/raw")" ] || wrong "a terminal does not get the lines of a response"
+LC_ALL=C grep -qaP '\xef\xbf\xbd' "$work/shown" || wrong "a terminal does not get U+FFFD"
+"${sample[@]}" --num_return_sequences 64 --json >"$work/samples"
+with=$(grep -cE '"tokens":\[(.*,)?3[],]' "$work/samples") # 3: the zero byte
+[ "$with" -gt 0 ] && [ "$(grep -c 'u0000' "$work/samples")" = "$with" ] || wrong "JSON loses zero bytes of a response"
+
+# the reward sees all of a response
+word=$(sed 's/.*"text":"\(.*\)","tokens".*/\1/' "$work/samples" | grep -ci the)
+mean=$("$logpi" train ppo --model "$tiny" --prompt a --seed 1 --max_new_tokens 40 --reward contains:the --batch_size 64 \
+    --mini_batch_size 64 --ppo_epochs 1 --json | grep -o '"env/reward_mean":[^,]*')
+[ "$mean" = "\"env/reward_mean\":$(awk "BEGIN { print $word / 64 }")" ] || wrong "$mean, but $word of 64 have the word"
+
 "$examples/01_softmax" 0 | grep -q 1.76384028 || wrong "example 1"
 "$examples/02_autograd" 0 | grep -q 'theta.grad' || wrong "example 2"
 "$examples/03_ppo_language_model" "$tiny" | grep -q 'PPO update step completed' || wrong "example 3"
