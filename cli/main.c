@@ -61,7 +61,6 @@ int cli_say(int code, const char* fmt, ...) {
 
 static int exit_code(lp_status status) {
     switch (status) {
-    case LP_OK: return EXIT_OK;
     case LP_INVALID: return EXIT_USAGE;
     case LP_NOT_FOUND:
     case LP_FORMAT:
@@ -69,6 +68,7 @@ static int exit_code(lp_status status) {
     case LP_IO:
     case LP_CALLBACK: return EXIT_IO;
     case LP_NONFINITE: return EXIT_DIVERGED;
+    case LP_OK: /* whoever fails with it does not end well */
     case LP_CANCELLED:
     case LP_NOMEM: break;
     }

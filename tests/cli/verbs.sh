@@ -21,6 +21,13 @@ expect 0 '"layers":2,' "$logpi" info "$tiny" --json
 expect 0 '"finish_reason":"(stop|length)"' "$logpi" generate --model "$tiny" --prompt hello --max_new_tokens 8 --json
 expect 0 '"text"' "$logpi" generate --model "$tiny" --chat --prompt hello --max_new_tokens 8 --json
 
+# a large update is measured in the time given, too; Ctrl-C ends a bench, and nothing leaks
+expect 0 'updates/s' timeout 20 "$logpi" bench tape --d 2000 --k 2000 --seconds 0.1
+expect 0 'updates/s' timeout 20 "$logpi" bench linear --d 2000 --k 2000 --seconds 0.1
+for name in linear tape; do
+    expect 130 'stopped by signal 2' timeout --preserve-status -s INT 0.5 "$logpi" bench $name --seconds 60
+done
+
 # the same text alone and in company, with 1, 2 and 3 threads
 for threads in 1 2 3; do
     "$logpi" generate --model "$tiny" --prompt 'a b' --prompt other --max_new_tokens 12 --seed 5 --threads $threads --json \
