@@ -23,17 +23,18 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* What a bench runs BATCH times between two looks at the clock. */
+/* What is run again and again: `update`, on the numbers of one of the two rungs. */
 typedef struct work {
+    void (*update)(struct work*);
+    lp_ctx* ctx;
     int64_t d, k;
     lp_rng rng;
-    double *x, *theta, *p;
-    lp_tape* t;
-    lp_params* params;
+    double *x, *theta, *p; /* linear */
+    lp_tape* t;            /* tape */
+    float* x32;
     lp_optim* optim;
     lp_tensor theta_param;
-    float* x32;
-    bool failed;
+    lp_status status; /* of the first update that failed */
 } work;
 
 static void linear_update(work* w) {
@@ -48,7 +49,56 @@ static void tape_update(work* w) {
     lp_dist pi = lp_categorical(w->t, lp_matmul(w->t, x, w->theta_param));
     lp_tensor a = lp_sample(w->t, pi, &w->rng);
     lp_tensor loss = lp_scale(w->t, lp_log_prob(w->t, pi, a), -1.0);
-    w->failed = w->failed || lp_backward(w->t, loss) != LP_OK || lp_optim_step(w->optim, NULL) != LP_OK;
+    lp_status status = lp_backward(w->t, loss);
+    if (status == LP_OK) status = lp_optim_step(w->optim, NULL);
+    if (w->status == LP_OK) w->status = status;
+}
+
+static lp_status linear_start(work* w) {
+    w->update = linear_update;
+    w->x = calloc((size_t)w->d, sizeof *w->x);
+    w->theta = calloc((size_t)(w->d * w->k), sizeof *w->theta);
+    w->p = calloc((size_t)w->k, sizeof *w->p);
+    if (!w->x || !w->theta || !w->p) return LP_NOMEM;
+    lp_rng_normal_f64(&w->rng, w->x, w->d);
+    lp_rng_normal_f64(&w->rng, w->theta, w->d * w->k);
+    return LP_OK;
+}
+
+static lp_status tape_start(work* w) {
+    w->update = tape_update;
+    w->x32 = calloc((size_t)w->d, sizeof *w->x32);
+    w->t = lp_tape_create(w->ctx, LP_F32);
+    lp_params* params = lp_params_create(w->ctx, LP_F32, true);
+    if (!w->x32 || !w->t || !params) return LP_NOMEM;
+    lp_rng_normal_f32(&w->rng, w->x32, w->d);
+    w->theta_param = lp_param_randn(params, "theta", w->d, w->k, &w->rng);
+    if (!w->theta_param) return LP_NOMEM;
+    lp_optim_def sgd = lp_optim_def_default(LP_SGD);
+    sgd.learning_rate = 0.01;
+    return lp_optim_create(params, &sgd, &w->optim);
+}
+
+/* What the context owns goes with it. */
+static void end(work* w) {
+    free(w->x);
+    free(w->theta);
+    free(w->p);
+    free(w->x32);
+}
+
+/* Runs `count` updates, fewer when one fails, the context is cancelled or it is later than `until` (0: never).
+ * How many. */
+static int run_updates(work* w, int count, double until) {
+    int n = 0;
+    for (; n < count && w->status == LP_OK && (until == 0 || now() < until); n++) {
+        if (lp_cancelled(w->ctx)) {
+            w->status = lp_fail(w->ctx, LP_CANCELLED, "cancelled");
+        } else {
+            w->update(w);
+        }
+    }
+    return n;
 }
 
 static int by_value(const void* a, const void* b) {
@@ -56,63 +106,56 @@ static int by_value(const void* a, const void* b) {
     return (x > y) - (x < y);
 }
 
-/* Median seconds of one update. */
-static double measure(const lp_ctx* ctx, work* w, void (*update)(work*), double seconds) {
+/* *median: seconds of an update, the median of batches of BATCH or, if updates are slow, of about 10 ms. */
+static lp_status measure(work* w, double seconds, double* median) {
     double* times = malloc(MAX_BATCHES * sizeof *times);
-    if (!times) return -1;
-    for (int i = 0; i < WARM_UP && !lp_cancelled(ctx); i++) update(w);
+    if (!times) return LP_NOMEM;
+    const double warm = now();
+    const int warmed = run_updates(w, WARM_UP, warm + 0.5 * seconds);
+    const double batch = 0.01 * warmed / (now() - warm);
+    const int size = batch >= BATCH ? BATCH : batch <= 1 ? 1 : (int)batch;
     int n = 0;
-    for (const double start = now(); n < MAX_BATCHES && (n == 0 || now() - start < seconds) && !lp_cancelled(ctx); n++) {
+    for (const double until = now() + seconds; w->status == LP_OK && n < MAX_BATCHES && (n == 0 || now() < until); n++) {
         const double before = now();
-        for (int i = 0; i < BATCH && !lp_cancelled(ctx); i++) update(w);
-        times[n] = (now() - before) / BATCH;
+        run_updates(w, size, 0);
+        times[n] = (now() - before) / size;
     }
-    qsort(times, (size_t)n, sizeof *times, by_value);
-    const double median = times[n / 2];
+    if (w->status == LP_OK) { /* n > 0 */
+        qsort(times, (size_t)n, sizeof *times, by_value);
+        *median = times[n / 2];
+    }
     free(times);
-    return median;
+    return w->status;
+}
+
+static int print_rate(const work* w, const char* name, double seconds, bool json) {
+    const char* isa = lp_isa_name(lp_ctx_isa(w->ctx));
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    if (json)
+        return cli_print_json(json_pack("{s:s, s:o, s:s, s:f, s:n, s:I, s:s, s:i, s:I, s:I}", "name", name, "rate",
+                                        cli_json_number(1.0 / seconds), "unit", "updates/s", "seconds", seconds,
+                                        "peak_share", "peak_rss_bytes", (json_int_t)usage.ru_maxrss * 1024, "isa", isa,
+                                        "threads", 1, "d", (json_int_t)w->d, "k", (json_int_t)w->k),
+                              6);
+    printf("%s d=%lld k=%lld: %.0f updates/s (%.0f ns each, %s, 1 thread)\n", name, (long long)w->d, (long long)w->k,
+           1.0 / seconds, 1e9 * seconds, isa);
+    return EXIT_OK;
 }
 
 static int run(lp_ctx* ctx, const lp_options* options) {
     const char* name = lp_options_positionals(options) == 1 ? lp_options_positional(options, 0) : "";
     const bool tape = strcmp(name, "tape") == 0;
     if (!tape && strcmp(name, "linear") != 0) return cli_usage("bench needs one of: linear, tape");
-    work w = {.d = lp_options_given(options, "d") ? lp_options_int(options, "d") : 4,
+    work w = {.ctx = ctx,
+              .d = lp_options_given(options, "d") ? lp_options_int(options, "d") : 4,
               .k = lp_options_given(options, "k") ? lp_options_int(options, "k") : (tape ? 3 : 2),
               .rng = lp_rng_philox(0, LP_FOR_USER, 0, 0)};
-    const size_t d = (size_t)w.d, k = (size_t)w.k;
-    w.x = calloc(d, sizeof(double));
-    w.theta = calloc(d * k, sizeof(double));
-    w.p = calloc(k, sizeof(double));
-    w.x32 = calloc(d, sizeof(float));
-    w.t = lp_tape_create(ctx, LP_F32);
-    w.params = lp_params_create(ctx, LP_F32, true);
-    if (!w.x || !w.theta || !w.p || !w.x32 || !w.t || !w.params) return cli_fail(ctx, LP_NOMEM);
-    lp_rng_normal_f64(&w.rng, w.x, w.d);
-    lp_rng_normal_f64(&w.rng, w.theta, w.d * w.k);
-    lp_rng_normal_f32(&w.rng, w.x32, w.d);
-    w.theta_param = lp_param_randn(w.params, "theta", w.d, w.k, &w.rng);
-    lp_optim_def sgd = lp_optim_def_default(LP_SGD);
-    sgd.learning_rate = 0.01;
-    lp_status status = lp_optim_create(w.params, &sgd, &w.optim);
-    if (status != LP_OK) return cli_fail(ctx, status);
-    const double seconds = measure(ctx, &w, tape ? tape_update : linear_update, lp_options_real(options, "seconds"));
-    if (lp_cancelled(ctx)) return cli_fail(ctx, LP_CANCELLED);
-    if (w.failed || seconds < 0) return cli_fail(ctx, lp_tape_status(w.t));
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    free(w.x);
-    free(w.theta);
-    free(w.p);
-    free(w.x32);
-    const char* isa = lp_isa_name(lp_ctx_isa(ctx));
-    if (lp_options_flag(options, "json"))
-        return cli_print_json(json_pack("{s:s, s:f, s:s, s:f, s:n, s:I, s:s, s:i, s:I, s:I}", "name", name, "rate",
-                                        1.0 / seconds, "unit", "updates/s", "seconds", seconds, "peak_share",
-                                        "peak_rss_bytes", (json_int_t)usage.ru_maxrss * 1024, "isa", isa, "threads", 1,
-                                        "d", (json_int_t)w.d, "k", (json_int_t)w.k),
-                              6);
-    printf("%s d=%lld k=%lld: %.0f updates/s (%.0f ns each, %s, 1 thread)\n", name, (long long)w.d, (long long)w.k,
-           1.0 / seconds, 1e9 * seconds, isa);
-    return EXIT_OK;
+    double seconds = 0;
+    lp_status status = tape ? tape_start(&w) : linear_start(&w);
+    if (status == LP_OK) status = measure(&w, lp_options_real(options, "seconds"), &seconds);
+    const int code = status == LP_OK ? print_rate(&w, name, seconds, lp_options_flag(options, "json"))
+                                     : cli_fail(ctx, status);
+    end(&w);
+    return code;
 }

@@ -18,13 +18,15 @@ typedef struct verb {
 
 extern const verb verb_step, verb_gradcheck, verb_info, verb_generate, verb_train_ppo, verb_bench;
 
-/* Says on stderr what went wrong and returns the exit code of the status. */
+/* One line on stderr, "logpi: ..."; returns code. */
+int cli_say(int code, const char* fmt, ...) LP_PRINTF(2, 3);
+/* Says what is wrong with the command line. */
+#define cli_usage(...) cli_say(EXIT_USAGE, __VA_ARGS__)
+/* Says what went wrong in the context and returns the exit code of the status. */
 int cli_fail(const lp_ctx* ctx, lp_status status);
-/* The same for a mistake of the command line; exit code 2. */
-int cli_usage(const char* fmt, ...) LP_PRINTF(1, 2);
-/* A context with the threads and instruction set that the options ask for (both optional in the scope); NULL after
- * saying why. SIGINT, SIGTERM and SIGHUP cancel it. */
-lp_ctx* cli_context(int threads, const char* isa);
+/* A context with so many threads (0: as many as the machine gives) and an instruction set (an lp_isa; -1: LOGPI_ISA,
+ * else the best); NULL after saying why. SIGINT, SIGTERM and SIGHUP cancel it. */
+lp_ctx* cli_context(int threads, int isa);
 /* The signal that asked to stop, or 0. */
 int cli_signal(void);
 
@@ -40,8 +42,12 @@ void cli_texts_free(texts* t);
 
 /* Text from a file or a user: control characters, which could steer a terminal, become '?'. */
 void cli_print_safe(FILE* to, const char* text);
+/* What a model wrote, to stdout: as it is, but to a terminal without control characters other than newline and tab. */
+void cli_print_response(const char* text, size_t bytes);
 /* Prints a JSON object on a line of its own and frees it. digits: of numbers. */
 int cli_print_json(json_t* object, int digits);
+/* A number; null if it is not finite, which JSON has no word for. */
+json_t* cli_json_number(double x);
 /* A matrix [rows, cols] as JSON rows; a vector as one list. */
 json_t* cli_json_vector(const double* x, int64_t n);
 json_t* cli_json_matrix(const double* x, int64_t rows, int64_t cols);

@@ -16,14 +16,14 @@ const verb verb_generate = {.name = "generate",
 enum { MAX_SEQUENCES = 65536 };
 
 /* {"prompt", "text", "tokens", "logprobs", "finish_reason"} */
-static int print_object(const lp_generation* g, int64_t s, const char* prompt, const char* text) {
+static int print_object(const lp_generation* g, int64_t s, const char* prompt, const lp_text* text) {
     json_t *tokens = json_array(), *logprobs = json_array();
     for (int64_t i = g->response_offsets[s]; i < g->response_offsets[s + 1]; i++) {
         json_array_append_new(tokens, json_integer(g->responses.ids[i]));
-        json_array_append_new(logprobs, json_real((double)g->log_probs[i]));
+        json_array_append_new(logprobs, cli_json_number((double)g->log_probs[i]));
     }
-    return cli_print_json(json_pack("{s:s, s:s, s:o, s:o, s:s}", "prompt", prompt, "text", text, "tokens", tokens,
-                                    "logprobs", logprobs, "finish_reason",
+    return cli_print_json(json_pack("{s:s, s:o, s:o, s:o, s:s}", "prompt", prompt, "text",
+                                    json_stringn(text->data, text->bytes), "tokens", tokens, "logprobs", logprobs, "finish_reason",
                                     g->finish[s] == LP_FINISH_STOP ? "stop" : "length"),
                           9);
 }
@@ -31,18 +31,18 @@ static int print_object(const lp_generation* g, int64_t s, const char* prompt, c
 static lp_status print_all(lp_ctx* ctx, const lp_options* options, const lp_model* model, const lp_generation* g,
                            const texts* prompts, int copies) {
     lp_text text = {0};
-    lp_status status = LP_OK;
-    for (int64_t s = 0; s < g->sequences; s++) {
+    lp_status status = lp_text_add(ctx, &text, "", 0); /* even an empty response has data */
+    for (int64_t s = 0; status == LP_OK && s < g->sequences; s++) {
         text.bytes = 0;
         status = lp_tokenizer_decode(lp_model_tokenizer(model), g->responses.ids + g->response_offsets[s],
                                      g->response_offsets[s + 1] - g->response_offsets[s],
                                      LP_DECODE_SKIP_SPECIAL | LP_DECODE_LOSSY, &text);
         if (status != LP_OK) break;
-        const char* shown = text.bytes ? text.data : "";
         if (lp_options_flag(options, "json")) {
-            if (print_object(g, s, prompts->items[s / copies], shown) != EXIT_OK) status = LP_NOMEM;
+            if (print_object(g, s, prompts->items[s / copies], &text) != EXIT_OK) status = LP_NOMEM;
         } else {
-            puts(shown);
+            cli_print_response(text.data, text.bytes);
+            putchar('\n');
         }
     }
     lp_text_free(ctx, &text);

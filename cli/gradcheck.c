@@ -31,7 +31,7 @@ static int run(lp_ctx* ctx, const lp_options* options) {
             const bool ok = result.worst <= tolerance;
             passed += ok;
             failed += !ok;
-            json_object_set_new(all, cases[i].name, json_real(result.worst));
+            json_object_set_new(all, cases[i].name, cli_json_number(result.worst));
             if (!json && ok) printf("%-24s %.1e\n", cases[i].name, result.worst);
             if (!json && !ok)
                 printf("%-24s %.1e  WRONG: input %d, element [%lld, %lld]\n", cases[i].name, result.worst,

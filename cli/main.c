@@ -26,17 +26,11 @@ static void on_signal(int signal) {
 
 int cli_signal(void) { return (int)caught; }
 
-lp_ctx* cli_context(int threads, const char* isa) {
+lp_ctx* cli_context(int threads, int isa) {
     lp_ctx_def def = lp_ctx_def_default();
     char error[512] = "";
     def.threads = threads;
-    for (int i = 0; isa && i < LP_ISA_COUNT; i++) {
-        if (strcmp(isa, lp_isa_name((lp_isa)i)) == 0) def.isa = i;
-    }
-    if (isa && def.isa < 0) {
-        cli_usage("--isa is \"%.60s\": it must be scalar, avx2 or avx512", isa);
-        return NULL;
-    }
+    def.isa = isa;
     running = lp_ctx_create(&def, error, sizeof error);
     if (!running) {
         cli_usage("%s", error);
@@ -53,27 +47,20 @@ lp_ctx* cli_context(int threads, const char* isa) {
 
 /* ---- failures -------------------------------------------------------------------------------------- */
 
-int cli_usage(const char* fmt, ...) {
+int cli_say(int code, const char* fmt, ...) {
+    char text[4096];
     va_list args;
     va_start(args, fmt);
-    fputs("logpi: ", stderr);
-    vfprintf(stderr, fmt, args);
-    fputc('\n', stderr);
+    vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    return EXIT_USAGE;
+    fputs("logpi: ", stderr);
+    cli_print_safe(stderr, text);
+    fputc('\n', stderr);
+    return code;
 }
 
-int cli_fail(const lp_ctx* ctx, lp_status status) {
-    if (status == LP_CANCELLED && caught) {
-        fprintf(stderr, "logpi: stopped by signal %d\n", (int)caught);
-        return 128 + (int)caught;
-    }
-    const char* message = lp_error(ctx)[0] ? lp_error(ctx) : lp_status_text(status);
-    fputs("logpi: ", stderr);
-    cli_print_safe(stderr, message);
-    fputc('\n', stderr);
+static int exit_code(lp_status status) {
     switch (status) {
-    case LP_OK: return EXIT_OK;
     case LP_INVALID: return EXIT_USAGE;
     case LP_NOT_FOUND:
     case LP_FORMAT:
@@ -81,10 +68,16 @@ int cli_fail(const lp_ctx* ctx, lp_status status) {
     case LP_IO:
     case LP_CALLBACK: return EXIT_IO;
     case LP_NONFINITE: return EXIT_DIVERGED;
+    case LP_OK: /* whoever fails with it does not end well */
     case LP_CANCELLED:
     case LP_NOMEM: break;
     }
     return EXIT_FAILURE_;
+}
+
+int cli_fail(const lp_ctx* ctx, lp_status status) {
+    if (status == LP_CANCELLED && caught) return cli_say(128 + (int)caught, "stopped by signal %d", (int)caught);
+    return cli_say(exit_code(status), "%s", lp_error(ctx)[0] ? lp_error(ctx) : lp_status_text(status));
 }
 
 /* ---- help ------------------------------------------------------------------------------------------ */
@@ -103,7 +96,7 @@ static int print_help(lp_ctx* ctx, const verb* v) {
 }
 
 static int print_version(void) {
-    lp_ctx* ctx = cli_context(0, NULL);
+    lp_ctx* ctx = cli_context(0, -1);
     if (!ctx) return EXIT_USAGE;
     const int version = lp_version();
     printf("logpi %d.%d.%d, %s, %d threads\n", version / 10000, version / 100 % 100, version % 100,
@@ -155,11 +148,8 @@ static bool wants(int argc, char** argv, const char* word) {
 /* Results that did not reach stdout are a failure. */
 static int close_stdout(int code) {
     const bool lost = ferror(stdout) != 0;
-    if ((fflush(stdout) != 0 || lost) && code == EXIT_OK) {
-        fputs("logpi: could not write to standard output\n", stderr);
-        return EXIT_IO;
-    }
-    return code;
+    const bool failed = fflush(stdout) != 0 || lost;
+    return failed && code == EXIT_OK ? cli_say(EXIT_IO, "could not write to standard output") : code;
 }
 
 static int run_verb(const verb* v, int argc, char** argv) {
@@ -178,7 +168,7 @@ static int run_verb(const verb* v, int argc, char** argv) {
         code = cli_fail(parsing, status);
     } else {
         lp_ctx* ctx = cli_context(v->threads ? (int)lp_options_int(options, "threads") : 1,
-                                  v->isa ? lp_options_text(options, "isa") : NULL);
+                                  v->isa ? lp_options_choice(options, "isa") : -1);
         const bool asked = getenv("LOGPI_ISA") || (v->isa && lp_options_given(options, "isa"));
         code = ctx ? v->run(ctx, options) : asked ? EXIT_USAGE : EXIT_FAILURE_;
         if (ctx) {

@@ -3,27 +3,62 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
-void cli_print_safe(FILE* to, const char* text) {
-    for (; *text; text++) fputc((unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text, to);
+/* Bytes of the UTF-8 character that text begins with; 0 if it begins with none. */
+static size_t character(const unsigned char* text, size_t bytes) {
+    const unsigned char c = text[0];
+    const size_t n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
+    for (size_t i = 1; i < n; i++) {
+        if (i >= bytes || (text[i] & 0xc0) != 0x80) return 0;
+    }
+    return n;
+}
+
+/* C0, DEL, C1 (U+0080 to U+009F), and bytes that are no UTF-8, which some terminals read as C1. */
+static bool is_control(const unsigned char* text, size_t n) {
+    return n == 0 || (n == 1 && (text[0] < 0x20 || text[0] == 0x7f)) || (n == 2 && text[0] == 0xc2 && text[1] < 0xa0);
+}
+
+/* Characters of `kept` stay although they are control characters. */
+static void print_masked(FILE* to, const char* text, size_t bytes, const char* kept) {
+    for (size_t i = 0; i < bytes;) {
+        const unsigned char* at = (const unsigned char*)text + i;
+        const size_t n = character(at, bytes - i), step = n ? n : 1;
+        if (is_control(at, n) && !(*at && strchr(kept, *at))) {
+            fputc('?', to);
+        } else {
+            fwrite(at, 1, step, to);
+        }
+        i += step;
+    }
+}
+
+void cli_print_safe(FILE* to, const char* text) { print_masked(to, text, strlen(text), ""); }
+
+void cli_print_response(const char* text, size_t bytes) {
+    if (isatty(STDOUT_FILENO)) {
+        print_masked(stdout, text, bytes, "\n\t");
+    } else {
+        fwrite(text, 1, bytes, stdout);
+    }
 }
 
 int cli_print_json(json_t* object, int digits) {
     char* text = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION((size_t)digits)) : NULL;
     json_decref(object);
-    if (!text) {
-        fputs("logpi: out of memory while writing JSON\n", stderr);
-        return EXIT_FAILURE_;
-    }
+    if (!text) return cli_say(EXIT_FAILURE_, "out of memory while writing JSON");
     puts(text);
     free(text);
     return EXIT_OK;
 }
 
+json_t* cli_json_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
+
 json_t* cli_json_vector(const double* x, int64_t n) {
     json_t* list = json_array();
-    for (int64_t i = 0; i < n; i++)
-        json_array_append_new(list, isfinite(x[i]) ? json_real(x[i]) : json_null());
+    for (int64_t i = 0; i < n; i++) json_array_append_new(list, cli_json_number(x[i]));
     return list;
 }
 

@@ -71,20 +71,15 @@ static int autograd(lp_ctx* ctx, const lp_options* options, lp_rng* rng, update*
 }
 
 static int run(lp_ctx* ctx, const lp_options* options) {
-    const char* rng_name = lp_options_text(options, "rng");
     const uint64_t seed = (uint64_t)lp_options_int(options, "seed");
     if (lp_options_positionals(options) > 0)
         return cli_usage("step takes no argument \"%.60s\"", lp_options_positional(options, 0));
-    lp_rng rng;
-    if (strcmp(rng_name, "numpy") == 0) {
-        rng = lp_rng_numpy((uint32_t)seed);
-    } else if (strcmp(rng_name, "torch") == 0) {
-        rng = lp_rng_torch(seed);
-    } else if (strcmp(rng_name, "philox") == 0) {
-        rng = lp_rng_philox(seed, LP_FOR_USER, 0, 0);
-    } else {
-        return cli_usage("--rng is \"%.60s\": it must be numpy, torch or philox", rng_name);
-    }
+    const int kind = lp_options_choice(options, "rng"); /* numpy, torch, philox */
+    if (kind == 0 && seed > UINT32_MAX)
+        return cli_usage("--seed is %llu: with --rng numpy it must lie in [0, 4294967295]", (unsigned long long)seed);
+    lp_rng rng = kind == 0   ? lp_rng_numpy((uint32_t)seed)
+                 : kind == 1 ? lp_rng_torch(seed)
+                             : lp_rng_philox(seed, LP_FOR_USER, 0, 0);
     update u = {.d = lp_options_int(options, "d"), .k = lp_options_int(options, "k")};
     const size_t d = (size_t)u.d, k = (size_t)u.k;
     u.x = calloc(d, sizeof(double));
@@ -92,10 +87,10 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     u.theta_before = calloc(d * k, sizeof(double));
     u.grad = calloc(d * k, sizeof(double));
     u.theta = calloc(d * k, sizeof(double));
-    int code = EXIT_FAILURE_;
+    int code;
     if (!u.x || !u.p || !u.theta_before || !u.grad || !u.theta) {
-        fprintf(stderr, "logpi: out of memory for a parameter matrix of %lld x %lld\n", (long long)u.d,
-                (long long)u.k);
+        code = cli_say(EXIT_FAILURE_, "out of memory for a parameter matrix of %lld x %lld", (long long)u.d,
+                       (long long)u.k);
     } else {
         code = lp_options_flag(options, "autograd") ? autograd(ctx, options, &rng, &u)
                                                     : closed_form(options, &rng, &u);

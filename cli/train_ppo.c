@@ -38,27 +38,8 @@ typedef struct training {
     char* metrics_path;
 } training;
 
-/* One of the words of a choice; -1 after recording what is allowed. */
-static int choice(lp_ctx* ctx, const lp_options* options, const char* name, const char* const* words, int count) {
-    const char* given = lp_options_text(options, name);
-    for (int i = 0; i < count; i++) {
-        if (strcmp(given, words[i]) == 0) return i;
-    }
-    char allowed[128] = "";
-    for (int i = 0; i < count; i++) {
-        const size_t used = strlen(allowed);
-        snprintf(allowed + used, sizeof allowed - used, "%s%s", i ? ", " : "", words[i]);
-    }
-    lp_fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be one of %s", name, given, allowed);
-    return -1;
-}
-
 static lp_status read_def(const training* r, lp_ppo_def* d) {
     const lp_options* o = r->options;
-    static const char* const penalties[] = {"kl", "abs", "mse", "full"};
-    static const char* const inits[] = {"uniform", "zeros"};
-    const int penalty = choice(r->ctx, o, "kl_penalty", penalties, 4), init = choice(r->ctx, o, "v_head_init", inits, 2);
-    if (penalty < 0 || init < 0) return LP_INVALID;
     *d = lp_ppo_def_default();
     d->learning_rate = lp_options_real(o, "learning_rate");
     d->mini_batch_size = lp_options_int(o, "mini_batch_size");
@@ -68,7 +49,7 @@ static lp_status read_def(const training* r, lp_ppo_def* d) {
     d->init_kl_coef = lp_options_real(o, "init_kl_coef");
     d->target = lp_options_real(o, "target");
     d->horizon = lp_options_real(o, "horizon");
-    d->kl_penalty = (lp_kl_penalty)penalty;
+    d->kl_penalty = (lp_kl_penalty)lp_options_choice(o, "kl_penalty");
     d->gamma = lp_options_real(o, "gamma");
     d->lam = lp_options_real(o, "lam");
     d->cliprange = lp_options_real(o, "cliprange");
@@ -82,7 +63,7 @@ static lp_status read_def(const training* r, lp_ppo_def* d) {
     d->use_score_scaling = lp_options_flag(o, "use_score_scaling");
     d->use_score_norm = lp_options_flag(o, "use_score_norm");
     d->score_clip = lp_options_real(o, "score_clip");
-    d->v_head_init = (lp_value_init)init;
+    d->v_head_init = (lp_value_init)lp_options_choice(o, "v_head_init");
     d->seed = (uint64_t)lp_options_int(o, "seed");
     d->generate.max_new_tokens = lp_options_int(o, "max_new_tokens");
     d->generate.min_new_tokens = lp_options_int(o, "min_new_tokens");
@@ -173,25 +154,35 @@ static lp_status step_prompts(training* r, int64_t step) {
     return status;
 }
 
-/* Response s as text, without special tokens. */
-static lp_status decode(training* r, int64_t s, const char** text) {
+/* Response s as text, without special tokens, in r->text. */
+static lp_status decode(training* r, int64_t s) {
     const lp_generation* g = &r->batch;
     r->text.bytes = 0;
-    lp_status status = lp_tokenizer_decode(lp_model_tokenizer(r->model), g->responses.ids + g->response_offsets[s],
-                                           g->response_offsets[s + 1] - g->response_offsets[s],
-                                           LP_DECODE_SKIP_SPECIAL | LP_DECODE_LOSSY, &r->text);
-    *text = r->text.bytes ? r->text.data : "";
-    return status;
+    lp_status status = lp_text_add(r->ctx, &r->text, "", 0); /* even an empty response has data */
+    if (status != LP_OK) return status;
+    return lp_tokenizer_decode(lp_model_tokenizer(r->model), g->responses.ids + g->response_offsets[s],
+                               g->response_offsets[s + 1] - g->response_offsets[s],
+                               LP_DECODE_SKIP_SPECIAL | LP_DECODE_LOSSY, &r->text);
+}
+
+/* A response may have zero bytes, a word has none: the pieces between them are searched. */
+static double reward(const lp_text* text, const char* word) {
+    double found = 0;
+    for (size_t at = 0; found == 0 && at <= text->bytes; at += strlen(text->data + at) + 1)
+        found = lp_reward_contains(text->data + at, word);
+    return found;
 }
 
 static lp_status score(training* r) {
     for (int64_t s = 0; s < r->batch.sequences; s++) {
-        const char* text;
-        lp_status status = decode(r, s, &text);
+        lp_status status = decode(r, s);
         if (status != LP_OK) return status;
-        r->scores[s] = lp_reward_contains(text, r->word);
-        if (!lp_options_flag(r->options, "json") && lp_options_int(r->options, "steps") == 1)
-            printf("Generated response: %s\nReward: %.1f\n", text, r->scores[s]);
+        r->scores[s] = reward(&r->text, r->word);
+        if (!lp_options_flag(r->options, "json") && lp_options_int(r->options, "steps") == 1) {
+            fputs("Generated response: ", stdout);
+            cli_print_response(r->text.data, r->text.bytes);
+            printf("\nReward: %.1f\n", r->scores[s]);
+        }
         r->recent[r->seen++ % WINDOW] = r->scores[s];
     }
     return LP_OK;
@@ -240,10 +231,8 @@ static lp_status log_metrics(training* r, int64_t step, const lp_ppo_metrics* m)
 static void print_metrics(const training* r, int64_t step, const lp_ppo_metrics* m) {
     if (lp_options_flag(r->options, "json")) {
         json_t* object = json_pack("{s:I}", "step", (json_int_t)step);
-        for (int i = 0; i < lp_ppo_metrics_count(); i++) {
-            const double x = lp_ppo_metrics_get(m, i);
-            json_object_set_new(object, lp_ppo_metrics_name(i), x == x ? json_real(x) : json_null());
-        }
+        for (int i = 0; i < lp_ppo_metrics_count(); i++)
+            json_object_set_new(object, lp_ppo_metrics_name(i), cli_json_number(lp_ppo_metrics_get(m, i)));
         cli_print_json(object, 9);
         fflush(stdout);
     } else if (lp_options_int(r->options, "steps") == 1) {
@@ -286,7 +275,7 @@ static lp_status save(training* r) {
     lp_status status = lp_ppo_save(r->ppo, folder);
     if (status != LP_OK && status != LP_NOMEM) status = lp_fail(r->ctx, LP_IO, "%s", lp_error(r->ctx));
     if (status == LP_OK)
-        fprintf(stderr, "logpi: weights after %lld steps are in %s\n", (long long)lp_ppo_steps(r->ppo), folder);
+        cli_say(EXIT_OK, "weights after %lld steps are in %s", (long long)lp_ppo_steps(r->ppo), folder);
     free(folder);
     return status;
 }
@@ -304,7 +293,7 @@ static int run(lp_ctx* ctx, const lp_options* options) {
         lp_status saved = save(&r);
         if (saved != LP_OK) code = cli_fail(ctx, saved);
     } else if (r.output_dir && r.ppo && code != EXIT_OK) {
-        fputs("logpi: no step was finished: no weights are saved\n", stderr);
+        cli_say(code, "no step was finished: no weights are saved");
     }
     if (status == LP_OK) print_summary(&r);
     cli_texts_free(&r.prompts);

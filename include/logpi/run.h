@@ -35,6 +35,8 @@ LP_API bool lp_options_given(const lp_options* options, const char* name);
 LP_API int64_t lp_options_int(const lp_options* options, const char* name);
 LP_API double lp_options_real(const lp_options* options, const char* name);
 LP_API bool lp_options_flag(const lp_options* options, const char* name);
+/* Which of the words of the table, counted from 0; -1: not given, no default. */
+LP_API int lp_options_choice(const lp_options* options, const char* name);
 LP_API const char* lp_options_text(const lp_options* options, const char* name); /* NULL: not given, no default */
 /* The values of an option that may be repeated. */
 LP_API int lp_options_count(const lp_options* options, const char* name);

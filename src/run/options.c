@@ -2,25 +2,31 @@
 #include "base/base.h"
 #include <errno.h>
 #include <logpi/run.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum option_type { INT, REAL, FLAG, TEXT, LIST } option_type;
+typedef enum option_type { INT, REAL, FLAG, CHOICE, TEXT, LIST } option_type;
 
 typedef struct option {
     lp_scope scope;
     const char* name;
     option_type type;
     const char* standard; /* the default as text */
-    double low, high;
     const char *argument, *help;
+    int64_t least, most; /* INT */
+    double low, high;    /* REAL */
 } option;
 
+#define RANGE_INT(low, high)  low, high, 0, 0
+#define RANGE_REAL(low, high) 0, 0, low, high
+#define RANGE_FLAG(low, high) 0, 0, 0, 0
+#define RANGE_CHOICE          RANGE_FLAG
+#define RANGE_TEXT            RANGE_FLAG
+#define RANGE_LIST            RANGE_FLAG
 static const option table[] = {
 #define LP_OPTION(scope, name, type, standard, low, high, argument, help) \
-    {LP_SCOPE_##scope, name, type, standard, low, high, argument, help},
+    {LP_SCOPE_##scope, name, type, standard, argument, help, RANGE_##type(low, high)},
 #include "run/options.inc"
 #undef LP_OPTION
 };
@@ -99,26 +105,55 @@ static lp_status unknown(lp_ctx* ctx, lp_scope scope, const char* name, size_t l
                    : lp__fail(ctx, LP_INVALID, "unknown option --%s; see --help", word);
 }
 
-static bool parse_number(const option* o, const char* text, double* value) {
-    char* end;
-    if (*text == 0 || *text == ' ') return false;
-    *value = strtod(text, &end);
-    if (*end != 0 || !isfinite(*value)) return false;
-    return o->type == REAL || *value == floor(*value);
+/* Whether a text is a number as people write it: a sign, digits and, if it need not be whole, a point and an exponent.
+ * strtod and strtoll alone would take spaces in front, hexadecimal digits and "nan". */
+static bool is_decimal(const char* text, bool whole) {
+    static const char digits[] = "0123456789";
+    text += *text == '+' || *text == '-';
+    size_t count = strspn(text, digits);
+    text += count;
+    if (!whole && *text == '.') {
+        const size_t more = strspn(text + 1, digits);
+        count += more;
+        text += 1 + more;
+    }
+    if (!whole && count > 0 && (*text == 'e' || *text == 'E')) {
+        text += text[1] == '+' || text[1] == '-' ? 2 : 1;
+        const size_t exponent = strspn(text, digits);
+        if (exponent == 0) return false;
+        text += exponent;
+    }
+    return count > 0 && *text == 0;
+}
+
+/* Which of the words "a|b|c" a text is; -1: none. */
+static int word_index(const char* words, const char* text) {
+    const size_t length = strlen(text);
+    for (int index = 0;; index++) {
+        const size_t n = strcspn(words, "|");
+        if (n == length && strncmp(words, text, n) == 0) return index;
+        if (words[n] == 0) return -1;
+        words += n + 1;
+    }
 }
 
 static lp_status check_value(lp_ctx* ctx, const option* o, const char* text) {
-    if (o->type == FLAG) {
-        if (strcmp(text, "true") == 0 || strcmp(text, "false") == 0) return LP_OK;
+    if (o->type == FLAG && strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
         return lp__fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be true or false", o->name, text);
-    }
-    if (o->type != INT && o->type != REAL) return LP_OK;
-    double value;
-    if (!parse_number(o, text, &value))
-        return lp__fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be %s", o->name, text,
-                        o->type == INT ? "a whole number" : "a number");
-    if (value < o->low || value > o->high)
-        return lp__fail(ctx, LP_INVALID, "--%s is %s: it must lie in [%.15g, %.15g]", o->name, text, o->low, o->high);
+    if (o->type == CHOICE && word_index(o->argument, text) < 0)
+        return lp__fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be one of %s", o->name, text, o->argument);
+    if ((o->type == INT || o->type == REAL) && !is_decimal(text, o->type == INT))
+        return lp__fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be a %snumber in decimal digits", o->name, text,
+                        o->type == INT ? "whole " : "");
+    errno = 0; /* ERANGE: past int64, which some ranges reach to */
+    const long long whole = o->type == INT ? strtoll(text, NULL, 10) : 0;
+    if (o->type == INT && (errno || whole < o->least || whole > o->most))
+        return lp__fail(ctx, LP_INVALID, "--%s is %.60s: it must lie in [%lld, %lld]", o->name, text,
+                        (long long)o->least, (long long)o->most);
+    const double real = o->type == REAL ? strtod(text, NULL) : 0;
+    if (o->type == REAL && !(real >= o->low && real <= o->high))
+        return lp__fail(ctx, LP_INVALID, "--%s is %.60s: it must lie in [%.15g, %.15g]", o->name, text, o->low,
+                        o->high);
     return LP_OK;
 }
 
@@ -207,13 +242,21 @@ double lp_options_real(const lp_options* options, const char* name) {
 }
 
 int64_t lp_options_int(const lp_options* options, const char* name) {
-    return (int64_t)lp_options_real(options, name);
+    const option* o = row(options, name);
+    const char* text = o ? text_of(options, o) : NULL;
+    return text ? strtoll(text, NULL, 10) : 0;
 }
 
 bool lp_options_flag(const lp_options* options, const char* name) {
     const option* o = row(options, name);
     const char* text = o ? text_of(options, o) : NULL;
     return text && strcmp(text, "true") == 0;
+}
+
+int lp_options_choice(const lp_options* options, const char* name) {
+    const option* o = row(options, name);
+    const char* text = o ? text_of(options, o) : NULL;
+    return text ? word_index(o->argument, text) : -1;
 }
 
 const char* lp_options_text(const lp_options* options, const char* name) {

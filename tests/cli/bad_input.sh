@@ -30,7 +30,7 @@ expect 2 'a prompt is needed' "$logpi" train ppo --model "$tiny" --reward contai
 expect 2 'kl_penalty is "k9"' "${train[@]}" --kl_penalty k9
 expect 2 'rng is "mersenne"' "$logpi" step --rng mersenne
 expect 2 'must lie in' "$logpi" step --d 0
-expect 2 'must lie in' "$logpi" step --seed 4294967296
+expect 2 'with --rng numpy it must lie in \[0, 4294967295\]' "$logpi" step --rng numpy --seed 4294967296
 expect 2 'isa is "mmx"' "${generate[@]}" --prompt a --isa mmx
 expect 2 'LOGPI_ISA' env LOGPI_ISA=sse9 "${generate[@]}" --prompt a
 expect 2 'info needs one file' "$logpi" info
@@ -99,4 +99,9 @@ expect 0 'completed' "${train[@]}" --output_dir "$work/torn"
 # ---- control characters of a file do not reach the terminal
 sed 's/llama/l\x1b[1m/' "$tiny" >"$work/esc.gguf"
 expect 3 'architecture "l\?\[1m' "$logpi" info "$work/esc.gguf"
+sed 's/llama/l\xc2\x9bma/' "$tiny" >"$work/esc.gguf" # U+009B is ESC [ in one character
+expect 3 'architecture "l\?ma' "$logpi" info "$work/esc.gguf"
+sed 's/llama/l\x9b\xc3\xa9a/' "$tiny" >"$work/esc.gguf"
+expect 3 'architecture "l\?éa' "$logpi" info "$work/esc.gguf"
+expect 2 'unknown verb "\?\[1m' "$logpi" $'\x1b[1m'
 finish

@@ -10,6 +10,8 @@ expect 0 'Updated theta:' "$logpi" step --d 4 --k 2 --learning-rate 0.01 --advan
 expect 0 '1.76384028' "$logpi" step --rng numpy --seed 0
 expect 0 'Gradient stored in theta.grad:' "$logpi" step --autograd --d 4 --k 3 --reward 1 --rng torch --seed 0
 expect 0 '"action":[01],' "$logpi" step --json
+expect 0 'Updated theta:' "$logpi" step --rng numpy --seed 4294967295
+[ "$("$logpi" step --seed 9007199254740993)" != "$("$logpi" step --seed 9007199254740992)" ] || wrong "large seeds are rounded"
 expect 0 '[0-9]+ passed, 0 failed' "$logpi" gradcheck
 expect 1 'WRONG' "$logpi" gradcheck --tolerance 1e-15
 expect 0 'updates/s' "$logpi" bench linear --seconds 0.05
@@ -19,6 +21,13 @@ expect 0 '"layers":2,' "$logpi" info "$tiny" --json
 expect 0 '"intermediate":[0-9]+,' "$logpi" info "$tiny" --json
 expect 0 '"finish_reason":"(stop|length)"' "$logpi" generate --model "$tiny" --prompt hello --max_new_tokens 8 --json
 expect 0 '"text"' "$logpi" generate --model "$tiny" --chat --prompt hello --max_new_tokens 8 --json
+
+# a large update is measured in the time given, too; Ctrl-C ends a bench, and nothing leaks
+expect 0 'updates/s' timeout 20 "$logpi" bench tape --d 2000 --k 2000 --seconds 0.1
+expect 0 'updates/s' timeout 20 "$logpi" bench linear --d 2000 --k 2000 --seconds 0.1
+for name in linear tape; do
+    expect 130 'stopped by signal 2' timeout --preserve-status -s INT 0.5 "$logpi" bench $name --seconds 60
+done
 
 # the same text alone and in company, with 1, 2 and 3 threads
 for threads in 1 2 3; do
@@ -36,6 +45,9 @@ expect 0 'Generated response: ' "${train[@]}"
 expect 0 'Reward: [01]\.0' "${train[@]}"
 expect 0 'PPO update step completed\.' "${train[@]}"
 expect 0 'objective/kl  ' "${train[@]}"
+never=("$logpi" train ppo --model "$tiny" --prompt a --reward contains:zzzzz --max_new_tokens 4)
+# what is not finite is null in JSON, not left out: one sequence has no deviation; returns that are all 0, no variance
+expect 0 '"ppo/std_scores":null,.*"ppo/val/var_explained":null,' "${never[@]}" --gamma 0 --init_kl_coef 0 --json
 expect 0 'mean reward of the last 16 samples' "${train[@]}" --batch_size 4 --mini_batch_size 2 --steps 4 \
     --output_dir "$work/run"
 [ "$(wc -l <"$work/run/metrics.jsonl")" = 4 ] || wrong "metrics.jsonl has not one line a step"
@@ -67,6 +79,28 @@ wait $pid
 code=$?
 [ $code = 130 ] || wrong "Ctrl-C ends with $code"
 [ -s "$work/stopped/final/model.safetensors" ] || wrong "Ctrl-C loses the weights"
+
+# a response goes to a pipe as it is, to a terminal without control characters (of C0 newline and tab stay; \r is the
+# terminal's own), and a zero byte in it ends nothing
+sample=("$logpi" generate --model "$tiny" --prompt a --seed 1 --max_new_tokens 40)
+escapes() { LC_ALL=C grep -caP "[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]" "$1"; }
+"${sample[@]}" --num_return_sequences 1000 >"$work/raw"
+[ "$(escapes "$work/raw")" -gt 100 ] || wrong "a pipe does not get a response as it is"
+LC_ALL=C grep -qaP '\xc2[\x80-\x9f]' "$work/raw" || wrong "no C1 character was drawn"
+[ "$(tr -cd '\000' <"$work/raw" | wc -c)" -gt 10 ] || wrong "a response is cut at a zero byte"
+script -qec "$(printf '%q ' "${sample[@]}" --num_return_sequences 1000)" /dev/null </dev/null >"$work/shown"
+[ "$(escapes "$work/shown")" = 0 ] || wrong "control characters of a response reach the terminal"
+[ "$(wc -l <"$work/shown")" = "$(wc -l <"$work/raw")" ] || wrong "a terminal does not get the lines of a response"
+LC_ALL=C grep -qaP '\xef\xbf\xbd' "$work/shown" || wrong "a terminal does not get U+FFFD"
+"${sample[@]}" --num_return_sequences 64 --json >"$work/samples"
+with=$(grep -cE '"tokens":\[(.*,)?3[],]' "$work/samples") # 3: the zero byte
+[ "$with" -gt 0 ] && [ "$(grep -c 'u0000' "$work/samples")" = "$with" ] || wrong "JSON loses zero bytes of a response"
+
+# the reward sees all of a response
+word=$(sed 's/.*"text":"\(.*\)","tokens".*/\1/' "$work/samples" | grep -ci the)
+mean=$("$logpi" train ppo --model "$tiny" --prompt a --seed 1 --max_new_tokens 40 --reward contains:the --batch_size 64 \
+    --mini_batch_size 64 --ppo_epochs 1 --json | grep -o '"env/reward_mean":[^,]*')
+[ "$mean" = "\"env/reward_mean\":$(awk "BEGIN { print $word / 64 }")" ] || wrong "$mean, but $word of 64 have the word"
 
 "$examples/01_softmax" 0 | grep -q 1.76384028 || wrong "example 1"
 "$examples/02_autograd" 0 | grep -q 'theta.grad' || wrong "example 2"
