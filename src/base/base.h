@@ -44,6 +44,9 @@ void* lp__calloc(lp_ctx* ctx, size_t count, size_t size); /* zeroed; the product
 void* lp__realloc(lp_ctx* ctx, void* block, size_t bytes); /* contents kept; NULL and old block stays on failure */
 void lp__free(lp_ctx* ctx, void* block);     /* NULL allowed */
 char* lp__strdup(lp_ctx* ctx, const char* text, size_t length); /* copy, terminated */
+/* How much room to make for `need` where there was room for `old`: a quarter more than that at least, so that a loop
+ * whose sizes vary soon has enough. */
+static inline size_t lp__grown(size_t need, size_t old) { return LP__MAX(need, old + old / 4); }
 
 /* ---- what more than memory must be given back for: an open file ------------------------------------ */
 typedef struct lp__owned lp__owned;

@@ -152,7 +152,7 @@ lp_status lp_model_load_weights(lp_model* m, bool trainable, lp_weights** out) {
     *out = NULL;
     lp_status status = check_shapes(m);
     if (status == LP_OK) status = check_count(m);
-    if (status != LP_OK) return status == LP_NOT_FOUND ? LP_FORMAT : status;
+    if (status != LP_OK) return lp__model_part(m->ctx, status);
     lp_weights* w;
     status = lp__weights_create(m, trainable, &w);
     if (status != LP_OK) return status;

@@ -9,27 +9,50 @@ struct lp_kv {
     int64_t* named;  /* [slots]: the last question of lp__kv_slots_ok that named the slot */
     int64_t questions;
     float *keys, *values;
+    size_t slot_room, float_room; /* what length and named, and keys and values, have room for */
 };
+
+lp_status lp__kv_reshape(lp_kv* kv, int32_t slots, int64_t capacity) {
+    lp_ctx* ctx = kv->ctx;
+    size_t floats;
+    kv->slots = 0; /* none, should memory run out */
+    if (!lp__mul_ok((size_t)kv->layers, (size_t)kv->width, &floats) || !lp__mul_ok(floats, (size_t)slots, &floats) ||
+        !lp__mul_ok(floats, (size_t)capacity, &floats) || floats > SIZE_MAX / (4 * sizeof(float)))
+        return lp__fail(ctx, LP_NOMEM, "a key-value cache of %d sequences of %lld tokens is too large",
+                        (int)slots, (long long)capacity);
+    if ((size_t)slots > kv->slot_room) {
+        const size_t n = lp__grown((size_t)slots, kv->slot_room);
+        lp__free(ctx, kv->length);
+        kv->length = lp__calloc(ctx, 2 * n, sizeof *kv->length);
+        kv->slot_room = kv->length ? n : 0;
+        if (!kv->length) return LP_NOMEM;
+        kv->named = kv->length + n;
+    }
+    if (floats > kv->float_room) {
+        const size_t n = lp__grown(floats, kv->float_room);
+        lp__free(ctx, kv->keys);
+        kv->keys = lp__alloc(ctx, 2 * n * sizeof(float));
+        kv->float_room = kv->keys ? n : 0;
+        if (!kv->keys) return LP_NOMEM;
+        kv->values = kv->keys + n;
+    }
+    kv->slots = slots;
+    kv->capacity = capacity;
+    for (int32_t i = 0; i < slots; i++) kv->length[i] = 0;
+    return LP_OK;
+}
 
 lp_status lp_kv_create(lp_ctx* ctx, int64_t layers, int64_t width, int32_t slots, int64_t capacity, lp_kv** out) {
     *out = NULL;
     if (!LP__REQUIRE(ctx, layers > 0 && width > 0 && slots > 0 && capacity > 0, "a cache has no empty side"))
         return LP_INVALID;
-    size_t floats;
-    if (!lp__mul_ok((size_t)layers, (size_t)width, &floats) || !lp__mul_ok(floats, (size_t)slots, &floats) ||
-        !lp__mul_ok(floats, (size_t)capacity, &floats) || floats > SIZE_MAX / sizeof(float))
-        return lp__fail(ctx, LP_NOMEM, "a key-value cache of %d sequences of %lld tokens is too large",
-                        (int)slots, (long long)capacity);
     lp_kv* kv = lp__calloc(ctx, 1, sizeof *kv);
     if (!kv) return LP_NOMEM;
-    *kv = (lp_kv){.ctx = ctx, .layers = layers, .width = width, .capacity = capacity, .slots = slots};
-    kv->length = lp__calloc(ctx, (size_t)slots, sizeof *kv->length);
-    kv->named = lp__calloc(ctx, (size_t)slots, sizeof *kv->named);
-    kv->keys = lp__alloc(ctx, floats * sizeof(float));
-    kv->values = lp__alloc(ctx, floats * sizeof(float));
-    if (!kv->length || !kv->named || !kv->keys || !kv->values) {
+    *kv = (lp_kv){.ctx = ctx, .layers = layers, .width = width};
+    lp_status status = lp__kv_reshape(kv, slots, capacity);
+    if (status != LP_OK) {
         lp_kv_destroy(kv);
-        return LP_NOMEM;
+        return status;
     }
     *out = kv;
     return LP_OK;
@@ -38,9 +61,7 @@ lp_status lp_kv_create(lp_ctx* ctx, int64_t layers, int64_t width, int32_t slots
 void lp_kv_destroy(lp_kv* kv) {
     if (!kv) return;
     lp__free(kv->ctx, kv->length);
-    lp__free(kv->ctx, kv->named);
     lp__free(kv->ctx, kv->keys);
-    lp__free(kv->ctx, kv->values);
     lp__free(kv->ctx, kv);
 }
 

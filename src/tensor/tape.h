@@ -113,6 +113,9 @@ bool lp__offsets_ok(int64_t sequences, const int64_t* offsets, int64_t* rows);
 /* ---- key-value cache: the stored rows of a slot in a layer, [capacity, width] --------------------- */
 float* lp__kv_keys(lp_kv* kv, int64_t layer, int32_t slot);
 float* lp__kv_values(lp_kv* kv, int64_t layer, int32_t slot);
+/* Other numbers of slots and rows (both positive), all slots empty; memory is asked for only if there is too little. After
+ * LP_NOMEM the cache has no slots until it is reshaped again. */
+lp_status lp__kv_reshape(lp_kv* kv, int32_t slots, int64_t capacity);
 /* Whether every slot [n] is there, and none is named twice; NULL: false. */
 bool lp__kv_slots_ok(lp_kv* kv, int64_t n, const int32_t* slot);
 /* Whether `rows` more rows of `width` columns fit behind those of the slot, which must be there. */

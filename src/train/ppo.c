@@ -89,7 +89,7 @@ lp_status lp_ppo_create(const lp_model* model, lp_weights* policy, const lp_weig
     ppo->moments = lp_moments_start();
     lp__arena_init(&ppo->arena, ctx, 1 << 16);
     ppo->tape = lp_tape_create(ctx, LP_F32);
-    status = ppo->tape && value_head(ppo) ? LP_OK : LP_NOMEM;
+    status = ppo->tape && value_head(ppo) ? lp_generator_create(model, &ppo->generator) : LP_NOMEM;
     lp_optim_def adam = lp_optim_def_default(LP_ADAM);
     adam.learning_rate = def->learning_rate;
     adam.max_grad_norm = def->max_grad_norm;
@@ -113,6 +113,7 @@ static void rollout_free(lp_ctx* ctx, lp__rollout* r) {
 void lp_ppo_destroy(lp_ppo* ppo) {
     if (!ppo) return;
     lp_optim_destroy(ppo->optim);
+    lp_generator_destroy(ppo->generator);
     lp_tape_destroy(ppo->tape);
     lp__arena_free(&ppo->arena);
     rollout_free(ppo->ctx, &ppo->rollout);
@@ -144,8 +145,8 @@ lp_status lp_ppo_generate(lp_ppo* ppo, const lp_prompts* prompts, lp_generation*
     lp_generate_def def = ppo->def.generate;
     def.seed = ppo->def.seed;
     def.round = ppo->rounds;
-    lp_status status = lp_generate(ppo->model, ppo->policy, &def, prompts->count, prompts->offsets,
-                                   prompts->tokens.ids, batch);
+    lp_status status = lp_generator_run(ppo->generator, ppo->policy, &def, prompts->count, prompts->offsets,
+                                        prompts->tokens.ids, batch);
     if (status == LP_OK) ppo->rounds++;
     ppo->generate_seconds = lp__seconds() - start;
     return status;

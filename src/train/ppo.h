@@ -33,6 +33,7 @@ struct lp_ppo {
     lp_ppo_def def;
     lp_optim* optim;
     lp_tensor value_weight, value_bias;
+    lp_generator* generator;
     lp_tape* tape;
     lp__arena arena; /* parts and gathered columns; reset with the tape */
     lp__rollout rollout;

@@ -1,6 +1,7 @@
 /* The tiny model beside transformers (tests/oracles/hf_logits.py tiny): logits and every gradient within 1e-5 of the
  * largest entry, greedy tokens equal. Generation: alone and in company, limits, and what must be refused. */
 #include "json.h"
+#include "lm/gguf_build.h"
 #include "lm/rig.h"
 
 enum { ROOM = 4096 };
@@ -262,11 +263,42 @@ static void the_file_closes_with_the_context(void** state) {
     }
 }
 
+/* A file that is there but lacks a part of a model is damaged, not missing. */
+static void half_a_model(void** state) {
+    (void)state;
+    lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
+    gguf_bytes b;
+    put_header(&b, 0, 2);
+    put_key(&b, "general.architecture", LP__GGUF_STRING), put_string(&b, "llama");
+    put_key(&b, "tokenizer.ggml.model", LP__GGUF_STRING), put_string(&b, "gpt2");
+    put_array(&b, "tokenizer.ggml.merges", LP__GGUF_STRING, 1), put_string(&b, "a b");
+    put_key(&b, "tokenizer.ggml.pre", LP__GGUF_STRING), put_string(&b, "smollm");
+    for (uint8_t keys = 1; keys <= 4; keys++) {
+        b.data[16] = keys;
+        char path[] = "/tmp/logpi-test-XXXXXX";
+        FILE* f = fdopen(mkstemp(path), "wb");
+        assert_non_null(f);
+        assert_int_equal(fwrite(b.data, 1, b.n, f), b.n);
+        fclose(f);
+        lp_model* model;
+        const lp_status status = lp_model_open(ctx, path, &model);
+        remove(path);
+        assert_null(model);
+        assert_true(status == LP_FORMAT || (status == LP_UNSUPPORTED && keys == 3));
+        assert_int_equal(lp_error_status(ctx), status);
+        assert_non_null(strstr(lp_error(ctx), path));
+        assert_non_null(strstr(lp_error(ctx), "tokenizer.ggml."));
+    }
+    lp_model* model;
+    assert_int_equal(lp_model_open(ctx, "/tmp/no such file", &model), LP_NOT_FOUND);
+    lp_ctx_destroy(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(transformers), cmocka_unit_test(company_changes_nothing), cmocka_unit_test(truncated_sampling),
         cmocka_unit_test(refused),      cmocka_unit_test(saved),
-        cmocka_unit_test(the_file_closes_with_the_context),
+        cmocka_unit_test(the_file_closes_with_the_context), cmocka_unit_test(half_a_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -200,6 +200,35 @@ static void out_of_memory(void** state) {
     assert_true(failures > 30);
 }
 
+/* Rounds of generation and step on batches of one shape: the first allocates, no later one does. */
+static void a_training_loop_allocates_nothing_after_its_first_round(void** state) {
+    (void)state;
+    for (int threads = 1; threads <= 3; threads++) {
+        watch w;
+        rig r = load(&w, threads);
+        lp_ppo_def def = lp_ppo_def_default();
+        def.mini_batch_size = 2;
+        def.micro_batch_size = 1;
+        def.generate.max_new_tokens = def.generate.min_new_tokens = 6;
+        assert_int_equal(lp_ppo_create(r.model, r.policy, r.reference, &def, &r.ppo), LP_OK);
+        lp_memory first = {0}, now = {0};
+        for (int round = 0; round < 4; round++) {
+            r.prompts.count = r.prompts.tokens.count = 0;
+            for (int s = 0; s < SEQUENCES; s++)
+                assert_int_equal(lp_prompts_add(r.ctx, &r.prompts, r.model, s % 2 ? "One, two" : "Two, one", false), LP_OK);
+            const uint64_t added = lp_ctx_memory(r.ctx).allocations - now.allocations; /* the tokenizer's own */
+            assert_int_equal(lp_ppo_generate(r.ppo, &r.prompts, &r.batch), LP_OK);
+            assert_int_equal(step(&r), LP_OK);
+            now = lp_ctx_memory(r.ctx);
+            if (round == 0) first = now;
+            if (round > 0) first.allocations += added;
+            assert_int_equal(now.allocations, first.allocations);
+            assert_int_equal(now.peak_bytes, first.peak_bytes);
+        }
+        lp_ctx_destroy(r.ctx);
+    }
+}
+
 /* Prompts are added in as many allocations as a list that doubles needs, not one for each. */
 static void many_prompts_take_few_allocations(void** state) {
     (void)state;
@@ -265,6 +294,7 @@ int main(void) {
         cmocka_unit_test(out_of_memory),
         cmocka_unit_test(allocates_nothing_after_the_first_step),
         cmocka_unit_test(diverges_after_an_update),
+        cmocka_unit_test(a_training_loop_allocates_nothing_after_its_first_round),
         cmocka_unit_test(many_prompts_take_few_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
