@@ -214,6 +214,22 @@ LP_API lp_tensor lp_attention(lp_tape* t, lp_tensor q, lp_tensor k, lp_tensor v,
 LP_API lp_tensor lp_head_logp(lp_tape* t, lp_tensor h, lp_tensor w, lp_tensor target, double temperature,
                               lp_tensor* entropy);
 
+/* ---- multilayer perceptron ------------------------------------------------------------------------- */
+
+typedef enum lp_activation { LP_TANH, LP_RELU } lp_activation;
+
+/* Layers from the input on: W [out, in] and b [1, out], as torch.nn.Linear has them. nn.h makes and initialises one. */
+enum { LP_MLP_LAYERS = 8 };
+typedef struct lp_mlp {
+    int layers; /* 1 .. LP_MLP_LAYERS */
+    lp_activation activation; /* after every layer but the last */
+    lp_tensor weight[LP_MLP_LAYERS], bias[LP_MLP_LAYERS];
+} lp_mlp;
+
+/* y = W_L f(... f(W_1 x + b_1) ...) + b_L of each row, x [n, in] -> [n, out]. Rows pass through all layers in tiles; the
+ * same bits for any number of threads, and for a row in any company. */
+LP_API lp_tensor lp_mlp_forward(lp_tape* t, const lp_mlp* mlp, lp_tensor x);
+
 /* ---- optimizers ------------------------------------------------------------------------------------ */
 
 typedef enum lp_optim_kind { LP_SGD, LP_ADAM, LP_ADAMW, LP_RMSPROP } lp_optim_kind;

@@ -69,6 +69,14 @@ static lp_tensor head_logp_case(lp_tape* t, const lp_tensor* in) {
 }
 
 /* 39 numbers are two vectors and a rest, on every instruction set */
+/* two layers; the second has half of the first one's bias */
+static lp_tensor mlp_case_of(lp_tape* t, const lp_tensor* in, lp_activation activation, int layers) {
+    const lp_mlp mlp = {layers, activation, {in[1], in[3]}, {in[2], lp_scale(t, in[2], 0.5)}};
+    return lp_mlp_forward(t, &mlp, in[0]);
+}
+static lp_tensor mlp_case(lp_tape* t, const lp_tensor* in) { return mlp_case_of(t, in, LP_TANH, 2); }
+static lp_tensor mlp_relu_case(lp_tape* t, const lp_tensor* in) { return mlp_case_of(t, in, LP_RELU, 2); }
+
 #define ONE(name) {#name, 1, {{3, 13}}, -1, 1, name##_case}
 #define ONE_POSITIVE(name) {#name, 1, {{3, 13}}, 0.5, 2, name##_case}
 #define TWO(name) \
@@ -115,6 +123,9 @@ static const lp_gradcheck_case cases[] = {
     {"rope", 1, {{3, 8}}, -1, 1, rope_case},
     {"attention", 3, {{5, 8}, {5, 4}, {5, 4}}, -1, 1, attention_case},
     {"head_logp", 2, {{3, 20}, {70, 20}}, -1, 1, head_logp_case},
+    {"mlp", 4, {{5, 3}, {4, 3}, {1, 4}, {4, 4}}, -1, 1, mlp_case},
+    {"mlp/relu", 4, {{5, 3}, {4, 3}, {1, 4}, {4, 4}}, -1, 1, mlp_relu_case},
+    {"mlp/tiles", 4, {{150, 3}, {19, 3}, {1, 19}, {19, 19}}, -1, 1, mlp_case}, /* three, the last one short */
 };
 
 int lp_gradcheck_cases(const lp_gradcheck_case** out) {

@@ -30,6 +30,14 @@ typedef struct lp__span {
     int32_t slot;
 } lp__span;
 
+/* A layer of a perceptron: its parameters, its widths, W^T in panels, and what it gave, [rows, out]. */
+typedef struct lp__mlp_layer {
+    lp__node *w, *b;
+    int64_t in, out;
+    const float* packed;
+    void* h;
+} lp__mlp_layer;
+
 /* What an op is told besides its inputs. */
 typedef union lp__attr {
     struct {
@@ -50,6 +58,11 @@ typedef union lp__attr {
         lp_kv* cache;
         int64_t layer;
     } attention;
+    struct {
+        int layers;
+        lp_activation activation;
+        lp__mlp_layer* layer; /* [layers], on the tape */
+    } mlp;
 } lp__attr;
 
 enum { LP__MAX_INPUTS = 4 };
