@@ -3,7 +3,9 @@
 #define LOGPI_LOGPI_H
 
 #include <logpi/base.h>
+#include <logpi/env.h>
 #include <logpi/lm.h>
+#include <logpi/nn.h>
 #include <logpi/pg.h>
 #include <logpi/run.h>
 #include <logpi/tensor.h>

@@ -96,6 +96,52 @@ LP_API void lp_gae(int64_t sequences, const int64_t* offsets, const float* rewar
  * no variance: it becomes 0 (TRL: NaN). */
 LP_API void lp_whiten(int64_t n, float* x, bool shift_mean);
 
+/* ---- the policy-gradient loss ---------------------------------------------------------------------- */
+
+typedef enum lp_surrogate {
+    LP_SURROGATE_SCORE,  /* -A log pi: its gradient is -A grad log pi. REINFORCE (Williams 1992), A2C */
+    LP_SURROGATE_CLIPPED /* max(-A ratio, -A clamp(ratio, 1 - eps, 1 + eps)), ratio = pi / pi_old: PPO, Schulman et al.
+                            2017, equation 7 */
+} lp_surrogate;
+
+typedef enum lp_value_loss {
+    LP_VALUE_LOSS_PLAIN,   /* (V - R)^2 */
+    LP_VALUE_LOSS_CLIPPED, /* (clamp(V, V_old - c, V_old + c) - R)^2: Stable-Baselines3's clip_range_vf */
+    LP_VALUE_LOSS_WORSE    /* the larger of the two: TRL, OpenAI's baselines */
+} lp_value_loss;
+
+/* Settings and data of a minibatch, or of a part of one, of n rows: a row is a step of an environment or a token. */
+typedef struct lp_pg_loss_def {
+    lp_surrogate surrogate;
+    double clip_range; /* eps; of LP_SURROGATE_CLIPPED */
+    lp_value_loss value_loss;
+    double clip_range_value; /* c; not of LP_VALUE_LOSS_PLAIN */
+    double vf_coef, ent_coef;
+    double normaliser; /* rows of the whole minibatch, > 0: the loss is a mean over so many, and parts add up */
+    const float *advantage, *returns;     /* [n], copied; returns only with a value */
+    const float *old_log_prob, *old_value; /* [n]; where pi_old and V_old are read, NULL otherwise */
+} lp_pg_loss_def;
+
+/* (surrogate + vf_coef value loss - ent_coef entropy), a mean over normaliser rows: [1, 1]. log_prob, value, entropy are
+ * [n, 1]; value and entropy may be NULL: their terms are left out. Advantages are constants. */
+LP_API lp_tensor lp_pg_loss(lp_tape* t, lp_tensor log_prob, lp_tensor value, lp_tensor entropy,
+                            const lp_pg_loss_def* def);
+
+/* ---- rollouts of environments ---------------------------------------------------------------------- *
+ *
+ * Time-major: step t of environment i is entry t N + i. */
+
+/* Generalised advantage estimation (Schulman et al. 2016, equation 16) of T steps of N environments: where ended[t, i] is
+ * set, step t was the last one of its episode and nothing of what follows counts (a truncated one has gamma V of its final
+ * observation in its reward already, as in Stable-Baselines3). last_value [N] is V after step T - 1.
+ *     delta_t = r_t + gamma V_{t+1} - V_t,  A_t = delta_t + gamma lambda A_{t+1},  R_t = A_t + V_t */
+LP_API void lp_gae_rollout(int64_t T, int64_t N, const float* reward, const float* value, const bool* ended,
+                           const float* last_value, double gamma, double lambda, float* advantage, float* returns);
+
+/* x = (x - mean) / (std + 1e-8), std with ddof 1; fewer than two numbers stay as they are. Stable-Baselines3's
+ * normalize_advantage. */
+LP_API void lp_standardise(int64_t n, float* x);
+
 /* The clipped losses of one minibatch or of a part of it (a micro-batch), as a mean over `normaliser` tokens: the
  * number in the whole minibatch, so that parts add up. Entry i of each array belongs to row i of log_prob. A normaliser
  * that is not positive calls the assert hook. */

@@ -1,4 +1,9 @@
-/* logpi/train.h - where policies and losses meet: PPO on a language model.
+/* logpi/train.h - where policies and losses meet. On environments:
+ *
+ *     lp_on_policy_create(envs, policy, &def, &trainer);
+ *     lp_on_policy_step(trainer, &metrics);        a rollout, and what is learnt from it
+ *
+ * and PPO on a language model:
  *
  *     lp_ppo_generate(ppo, &prompts, &batch);      responses of the current policy
  *     ... a score for each response, from any C function ...
@@ -6,12 +11,146 @@
 #ifndef LOGPI_TRAIN_H
 #define LOGPI_TRAIN_H
 
+#include <logpi/env.h>
 #include <logpi/lm.h>
+#include <logpi/nn.h>
 #include <logpi/pg.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* ---- policies of environments ---------------------------------------------------------------------- */
+
+/* Actor and critic: two perceptrons apart, as Stable-Baselines3's MlpPolicy. The actor's output is the logits of a
+ * categorical distribution, or the mean of a diagonal Gaussian whose log standard deviation is a parameter. */
+typedef struct lp_policy lp_policy;
+
+typedef struct lp_policy_def {
+    uint32_t cookie;
+    lp_space observation, action; /* as an environment type has them; bounds are not kept */
+    int hidden_layers;            /* 2 */
+    int64_t hidden[LP_MLP_LAYERS]; /* 64, 64: of actor and critic alike */
+    lp_activation activation;     /* LP_TANH */
+    double log_std_init;          /* 0; of a box of actions */
+    uint64_t seed;                /* 0; of the orthogonal initialisation: gains sqrt 2, 0.01 (actor), 1 (critic) */
+} lp_policy_def;
+
+LP_API lp_policy_def lp_policy_def_default(const lp_env_type* type);
+
+/* LP_INVALID: a size out of range; LP_NOMEM. It dies with its context, or by lp_policy_destroy (NULL allowed), which must
+ * come after that of its trainer. */
+LP_API lp_status lp_policy_create(lp_ctx* ctx, const lp_policy_def* def, lp_policy** policy);
+LP_API void lp_policy_destroy(lp_policy* policy);
+/* Its parameters, borrowed: actor.0.weight [64, obs], actor.0.bias, ..., critic.0.weight, ..., and for a box log_std. */
+LP_API lp_params* lp_policy_params(const lp_policy* policy);
+
+/* Writes it as safetensors, its shape, activation and the name of the environment in the metadata; whole or not at all. */
+LP_API lp_status lp_policy_save(const lp_policy* policy, const lp_env_type* type, const char* path);
+/* Reads such a file. *type (NULL allowed) becomes the environment that it names, NULL if there is none of that name.
+ * LP_NOT_FOUND, LP_IO; LP_FORMAT: damaged, or not a policy. */
+LP_API lp_status lp_policy_load(lp_ctx* ctx, const char* path, lp_policy** policy, const lp_env_type** type);
+
+/* ---- evaluation ------------------------------------------------------------------------------------ */
+
+typedef struct lp_evaluation {
+    double mean_reward, std_reward; /* of the episodes' returns; std with ddof 0, as Stable-Baselines3's */
+    double mean_length;
+    int64_t episodes;
+} lp_evaluation;
+
+/* Runs `episodes` episodes in `envs`, which begin anew: of environment i the first ceil or floor of episodes / count ones,
+ * so that short episodes are not favoured. deterministic: the mode of the distribution; otherwise samples, from seed.
+ * returns (NULL allowed) [episodes]. LP_INVALID: the policy is not one for these environments. */
+LP_API lp_status lp_evaluate(lp_policy* policy, lp_envs* envs, int64_t episodes, bool deterministic, uint64_t seed,
+                             double* returns, lp_evaluation* result);
+
+/* ---- REINFORCE, A2C, PPO on environments ----------------------------------------------------------- */
+
+typedef enum lp_algorithm { LP_REINFORCE, LP_A2C, LP_PPO, LP_ALGORITHM_COUNT } lp_algorithm;
+LP_API const char* lp_algorithm_name(lp_algorithm algorithm); /* "reinforce", "a2c", "ppo" */
+
+/* A number that may fall to 0 with the steps that are left: rl-zoo's "0.001" and "lin_0.001". */
+typedef struct lp_schedule {
+    double initial;
+    bool linear;
+} lp_schedule;
+
+/* Names and defaults are Stable-Baselines3's (PPO, A2C); REINFORCE is A2C with whole returns (gae_lambda 1), a longer
+ * rollout and Adam. What an algorithm does not have is not read. */
+typedef struct lp_on_policy_def {
+    uint32_t cookie;
+    lp_algorithm algorithm;
+    int64_t n_timesteps;       /* 100000: steps of environments in the whole run; schedules end there */
+    int64_t n_steps;           /* of each environment in a rollout. PPO 2048, A2C 5, REINFORCE 500 */
+    int64_t batch_size;        /* PPO 64; the others: the whole rollout. The last minibatch may be smaller */
+    int64_t n_epochs;          /* PPO 10; the others: 1 */
+    lp_schedule learning_rate; /* PPO 3e-4, A2C 7e-4, REINFORCE 1e-3 */
+    double gamma;              /* 0.99 */
+    double gae_lambda;         /* PPO 0.95; A2C, REINFORCE 1 */
+    lp_schedule clip_range;    /* PPO: 0.2 */
+    lp_schedule clip_range_vf; /* PPO: 0, none */
+    bool normalize_advantage;  /* PPO, REINFORCE: true; A2C: false. Of each minibatch */
+    double ent_coef;           /* 0 */
+    double vf_coef;            /* 0.5 */
+    double max_grad_norm;      /* 0.5; 0: none */
+    double target_kl;          /* PPO: 0, none. Otherwise an update ends before a step whose approx_kl is above 1.5 times it */
+    lp_optim_kind optimizer;   /* LP_ADAM (eps 1e-5); A2C: LP_RMSPROP (alpha 0.99, eps 1e-5) */
+    double optimizer_eps;      /* 1e-5 */
+    uint64_t seed;             /* 0: of actions and shuffling */
+} lp_on_policy_def;
+
+LP_API lp_on_policy_def lp_on_policy_def_default(lp_algorithm algorithm);
+
+/* Scalars of one step, under Stable-Baselines3's names. X(field, name, meaning). NaN where there is none yet: write null. */
+#define LP_ON_POLICY_METRICS(X)                                                                                   \
+    X(ep_rew_mean, "rollout/ep_rew_mean", "mean return of the last 100 episodes")                                 \
+    X(ep_len_mean, "rollout/ep_len_mean", "mean length of the last 100 episodes")                                 \
+    X(iterations, "time/iterations", "rollouts so far")                                                           \
+    X(total_timesteps, "time/total_timesteps", "steps of environments so far")                                    \
+    X(episodes, "time/episodes", "episodes that have ended so far")                                               \
+    X(time_rollout, "time/rollout", "seconds of this rollout")                                                    \
+    X(time_update, "time/update", "seconds of this update")                                                       \
+    X(learning_rate, "train/learning_rate", "learning rate of this update")                                       \
+    X(clip_range, "train/clip_range", "clip range of the ratio in this update")                                   \
+    X(policy_gradient_loss, "train/policy_gradient_loss", "surrogate loss, mean over minibatches")                \
+    X(value_loss, "train/value_loss", "value loss before vf_coef, mean over minibatches")                         \
+    X(entropy_loss, "train/entropy_loss", "minus the entropy, mean over minibatches")                             \
+    X(loss, "train/loss", "whole loss of the last minibatch")                                                     \
+    X(approx_kl, "train/approx_kl", "mean of (ratio - 1) - log ratio (k3), over the minibatches of the last epoch") \
+    X(clip_fraction, "train/clip_fraction", "share of steps whose ratio was outside of the clip range")           \
+    X(explained_variance, "train/explained_variance", "1 - Var(return - value) / Var(return) of the rollout")     \
+    X(grad_norm, "train/grad_norm", "gradient norm before clipping, mean over minibatches")                       \
+    X(ratio_max_dev, "train/ratio_max_dev", "largest |ratio - 1| before the first update: 0")                     \
+    X(std, "train/std", "mean standard deviation of the actions, of a box")                                       \
+    X(n_updates, "train/n_updates", "epochs so far")
+
+typedef struct lp_on_policy_metrics {
+#define LP__METRIC_FIELD(field, name, meaning) double field;
+    LP_ON_POLICY_METRICS(LP__METRIC_FIELD)
+#undef LP__METRIC_FIELD
+} lp_on_policy_metrics;
+
+LP_API int lp_on_policy_metrics_count(void);
+LP_API const char* lp_on_policy_metrics_name(int index);
+LP_API const char* lp_on_policy_metrics_meaning(int index);
+LP_API double lp_on_policy_metrics_get(const lp_on_policy_metrics* metrics, int index);
+
+typedef struct lp_on_policy lp_on_policy;
+
+/* A trainer of `policy` in `envs`, which begin anew; both must outlive it. LP_INVALID: a setting out of range, or a policy
+ * that is not one for these environments; LP_NOMEM. It dies with its context, or by lp_on_policy_destroy (NULL allowed). */
+LP_API lp_status lp_on_policy_create(lp_envs* envs, lp_policy* policy, const lp_on_policy_def* def,
+                                     lp_on_policy** trainer);
+LP_API void lp_on_policy_destroy(lp_on_policy* trainer);
+
+/* One rollout of n_steps of each environment, and the update from it. metrics may be NULL; written on success only.
+ * LP_NONFINITE: an observation, a reward (named with environment and step) or a gradient; LP_CANCELLED. After a failure in
+ * the rollout the environments go on from where they are; an update that fails leaves the policy and the optimizer as they
+ * were before it. */
+LP_API lp_status lp_on_policy_step(lp_on_policy* trainer, lp_on_policy_metrics* metrics);
+
+LP_API int64_t lp_on_policy_timesteps(const lp_on_policy* trainer); /* steps of environments so far */
 
 /* ---- prompts --------------------------------------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
 /* PPO's arithmetic on ragged token sequences, as TRL 0.11.4's PPOTrainer does it on padded ones. Each function here is
  * named after its counterpart there in the comment above it. */
-#include "tensor/tape.h"
+#include "base/base.h"
 #include <logpi/pg.h>
 #include <math.h>
 
@@ -58,31 +58,17 @@ void lp_whiten(int64_t n, float* x, bool shift_mean) {
 
 /* PPOTrainer.loss */
 lp_tensor lp_ppo_loss(lp_tape* t, lp_tensor log_prob, lp_tensor value, const lp_ppo_loss_def* def) {
-    lp_tensor in[2] = {log_prob, value};
-    if (!lp__inputs_ok(t, in, 2)) return NULL;
-    if (!LP__REQUIRE(lp_tape_ctx(t), def->normaliser > 0, "a loss is a mean over at least one token") ||
-        !LP__REQUIRE(lp_tape_ctx(t), log_prob->cols == 1 && value->cols == 1 && value->rows == log_prob->rows,
-                     "log-probabilities and values are [n, 1]"))
-        return lp__tape_fail(t, LP_INVALID);
-    const int64_t n = log_prob->rows;
-    lp_tensor old_log_prob = lp_const_f32(t, n, 1, def->old_log_prob);
-    lp_tensor old_value = lp_const_f32(t, n, 1, def->old_value);
-    lp_tensor minus_advantage = lp_neg(t, lp_const_f32(t, n, 1, def->advantage));
-    lp_tensor returns = lp_const_f32(t, n, 1, def->returns);
-
-    lp_tensor ratio = lp_exp(t, lp_sub(t, log_prob, old_log_prob));
-    lp_tensor clipped_ratio = lp_clamp(t, ratio, 1.0 - def->clip_range, 1.0 + def->clip_range);
-    lp_tensor policy_loss =
-        lp_maximum(t, lp_mul(t, minus_advantage, ratio), lp_mul(t, minus_advantage, clipped_ratio));
-
-    lp_tensor low = lp_shift(t, old_value, -def->clip_range_value);
-    lp_tensor high = lp_shift(t, old_value, def->clip_range_value);
-    lp_tensor clipped_value = lp_maximum(t, lp_minimum(t, value, high), low);
-    lp_tensor value_loss = lp_maximum(t, lp_square(t, lp_sub(t, value, returns)),
-                                      lp_square(t, lp_sub(t, clipped_value, returns)));
-
-    lp_tensor loss = lp_add(t, policy_loss, lp_scale(t, value_loss, 0.5 * def->vf_coef));
-    return lp_scale(t, lp_sum(t, loss), 1.0 / def->normaliser);
+    const lp_pg_loss_def loss = {.surrogate = LP_SURROGATE_CLIPPED,
+                                 .clip_range = def->clip_range,
+                                 .value_loss = LP_VALUE_LOSS_WORSE,
+                                 .clip_range_value = def->clip_range_value,
+                                 .vf_coef = 0.5 * def->vf_coef,
+                                 .normaliser = def->normaliser,
+                                 .old_log_prob = def->old_log_prob,
+                                 .old_value = def->old_value,
+                                 .advantage = def->advantage,
+                                 .returns = def->returns};
+    return lp_pg_loss(t, log_prob, value, NULL, &loss);
 }
 
 void lp_spread_add(lp_spread* s, double x) {

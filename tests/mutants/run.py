@@ -12,13 +12,13 @@ import sys
 import tempfile
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
-PPO, PASS, TRAIN = "src/pg/ppo.c", "src/train/ppo_pass.c", "src/train/ppo_step.c"
+PPO, LOSS, PASS, TRAIN = "src/pg/ppo.c", "src/pg/loss.c", "src/train/ppo_pass.c", "src/train/ppo_step.c"
 REDUCE = "src/tensor/reduce.inc"
 DIST, OPTIM, HEAD = "src/pg/dist.c", "src/tensor/optim.c", "src/tensor/ops_head.c"
 
 # name, file, the text that is right (blanks and line breaks do not matter), the mistake, tests that should notice
 MUTANTS = [
-    ("sign of the policy loss", PPO,
+    ("sign of the policy loss", LOSS,
      "lp_neg(t, lp_const_f32(t, n, 1, def->advantage))", "lp_const_f32(t, n, 1, def->advantage)",
      ["pg/trl", "pg/enumeration"]),
     ("sign of the KL penalty", PPO, "(float)(-kl_coef * (double)kl[i])", "(float)(kl_coef * (double)kl[i])",
@@ -36,19 +36,19 @@ MUTANTS = [
     ("missing mask: advantages run on into the next response", PPO,
      "double advantage = 0, next_value = 0;",
      "static double advantage = 0, next_value = 0;", ["pg/trl"]),
-    ("missing detach: the advantage follows the value", PPO,
+    ("missing detach: the advantage follows the policy", LOSS,
      "lp_tensor minus_advantage = lp_neg(t, lp_const_f32(t, n, 1, def->advantage));",
      "lp_tensor minus_advantage = lp_add(t, lp_neg(t, lp_const_f32(t, n, 1, def->advantage)),"
-     " lp_sub(t, value, lp_detach(t, value)));", ["pg/trl"]),
-    ("missing detach: the clip range follows the value", PPO,
+     " lp_sub(t, log_prob, lp_detach(t, log_prob)));", ["pg/trl"]),
+    ("missing detach: the clip range follows the value", LOSS,
      "lp_tensor old_value = lp_const_f32(t, n, 1, def->old_value);", "lp_tensor old_value = value;", ["pg/trl"]),
     ("ddof 0 in whitening", PPO, "sqrt(square / (double)(n - 1) + 1e-8)", "sqrt(square / (double)n + 1e-8)",
      ["pg/trl"]),
     ("ddof 0 in the variances", PPO, "s->square / (double)(s->n - 1)", "s->square / (double)s->n",
      ["train/trl_steps"]),
-    ("the value loss without its half", PPO, "lp_scale(t, value_loss, 0.5 * def->vf_coef)",
-     "lp_scale(t, value_loss, def->vf_coef)", ["pg/trl"]),
-    ("the smaller of the two policy losses", PPO,
+    ("the value loss without its half", PPO, ".vf_coef = 0.5 * def->vf_coef", ".vf_coef = def->vf_coef",
+     ["pg/trl"]),
+    ("the smaller of the two policy losses", LOSS,
      "lp_maximum(t, lp_mul(t, minus_advantage, ratio)", "lp_minimum(t, lp_mul(t, minus_advantage, ratio)",
      ["pg/trl"]),
     ("a mean over the micro-batch", TRAIN, ".normaliser = normaliser,", ".normaliser = 0 * normaliser + (double)part->rows,",
@@ -77,16 +77,15 @@ MUTANTS = [
     ("GAE without lambda", PPO, "gamma * lambda * advantage", "gamma * (lambda > 0 ? 1.0 : 0.0) * advantage",
      ["pg/trl"]),
     ("returns without the values", PPO, "(float)(advantage + (double)values[i])", "(float)advantage", ["pg/trl"]),
-    ("no lower end of the clip range", PPO, "lp_clamp(t, ratio, 1.0 - def->clip_range,", "lp_clamp(t, ratio, 0.0,",
+    ("no lower end of the clip range", LOSS, "lp_clamp(t, ratio, 1.0 - def->clip_range,", "lp_clamp(t, ratio, 0.0,",
      ["pg/trl"]),
-    ("no upper end of the clip range", PPO, "1.0 + def->clip_range);\n    lp_tensor policy_loss",
-     "1e9);\n    lp_tensor policy_loss", ["pg/trl"]),
-    ("the smaller of the two value losses", PPO, "lp_tensor value_loss = lp_maximum(",
-     "lp_tensor value_loss = lp_minimum(", ["pg/trl"]),
-    ("missing detach: the old log-probability is the new one", PPO,
+    ("no upper end of the clip range", LOSS, "1.0 + def->clip_range);", "1e9);", ["pg/trl"]),
+    ("the smaller of the two value losses", LOSS, "lp_maximum(t, plain, clipped)", "lp_minimum(t, plain, clipped)",
+     ["pg/trl"]),
+    ("missing detach: the old log-probability is the new one", LOSS,
      "lp_tensor old_log_prob = lp_const_f32(t, n, 1, def->old_log_prob);", "lp_tensor old_log_prob = log_prob;",
      ["pg/trl"]),
-    ("missing detach: the returns follow the value", PPO,
+    ("missing detach: the returns follow the value", LOSS,
      "lp_tensor returns = lp_const_f32(t, n, 1, def->returns);",
      "lp_tensor returns = lp_add(t, lp_const_f32(t, n, 1, def->returns), lp_sub(t, value, lp_detach(t, value)));",
      ["pg/trl"]),
