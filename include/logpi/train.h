@@ -146,8 +146,8 @@ LP_API void lp_on_policy_destroy(lp_on_policy* trainer);
 
 /* One rollout of n_steps of each environment, and the update from it. metrics may be NULL; written on success only.
  * LP_NONFINITE: an observation, a reward (named with environment and step) or a gradient; LP_CANCELLED. After a failure in
- * the rollout the environments go on from where they are; an update that fails leaves the policy and the optimizer as they
- * were before it. */
+ * the rollout the next one begins with new episodes; an update that fails leaves the policy and the optimizer as they were
+ * before it. */
 LP_API lp_status lp_on_policy_step(lp_on_policy* trainer, lp_on_policy_metrics* metrics);
 
 LP_API int64_t lp_on_policy_timesteps(const lp_on_policy* trainer); /* steps of environments so far */
