@@ -1,0 +1,97 @@
+/* Policies as files: safetensors whose metadata say what the numbers do not. */
+#include "tensor/safetensors.h"
+#include "train/policy.h"
+#include <stdio.h>
+#include <string.h>
+
+enum { NAME_BYTES = 64 };
+static const char FORMAT[] = "logpi policy 1";
+static const char* const activations[] = {"tanh", "relu"};
+
+lp_status lp_policy_save(const lp_policy* p, const lp_env_type* type, const char* path) {
+    const bool box = p->def.action.kind == LP_SPACE_BOX;
+    const char* const metadata[] = {"format",     FORMAT,
+                                    "env",        type->name,
+                                    "activation", activations[p->def.activation],
+                                    "action",     box ? "box" : "discrete",
+                                    NULL};
+    return lp_params_save(p->params, path, NULL, metadata);
+}
+
+/* One of two words of the metadata. */
+static lp_status read_word(lp_ctx* ctx, const lp__safetensors* f, const char* path, const char* key, const char* zero,
+                           const char* one, int* value) {
+    const char* word = lp__safetensors_metadata(f, key);
+    if (word && (strcmp(word, zero) == 0 || strcmp(word, one) == 0)) {
+        *value = strcmp(word, one) == 0;
+        return LP_OK;
+    }
+    return lp__fail(ctx, LP_FORMAT, "%s: %s is \"%.40s\": it must be %s or %s", path, key, word ? word : "missing", zero, one);
+}
+
+/* The shape of the networks from those of their weights. */
+static lp_status read_shape(lp_ctx* ctx, const lp__safetensors* f, const char* path, lp_policy_def* def) {
+    const int64_t tensors = lp__safetensors_count(f) - (def->action.kind == LP_SPACE_BOX);
+    const int64_t layers = tensors / 4; /* weight and bias, actor and critic */
+    if (tensors % 4 || layers < 1 || layers > LP_MLP_LAYERS)
+        return lp__fail(ctx, LP_FORMAT, "%s: %lld tensors are no actor and critic", path,
+                        (long long)lp__safetensors_count(f));
+    def->hidden_layers = (int)layers - 1;
+    for (int l = 0; l < (int)layers; l++) {
+        char name[NAME_BYTES];
+        int64_t rows, cols;
+        snprintf(name, sizeof name, "actor.%d.weight", l);
+        lp_status status = lp__safetensors_shape(f, name, &rows, &cols);
+        if (status != LP_OK) return status;
+        if (l == 0) def->observation.n = cols;
+        if (l + 1 == (int)layers) {
+            def->action.n = rows;
+        } else {
+            def->hidden[l] = rows;
+        }
+    }
+    return LP_OK;
+}
+
+static lp_status read_numbers(const lp__safetensors* f, lp_policy* p) {
+    lp_status status = LP_OK;
+    for (int64_t i = 0; status == LP_OK && i < lp_params_count(p->params); i++)
+        status = lp__safetensors_read(f, lp_params_name(p->params, i), lp_params_get(p->params, i));
+    lp_params_changed(p->params);
+    return status;
+}
+
+static lp_status load(lp_ctx* ctx, const lp__safetensors* f, const char* path, lp_policy** out) {
+    const char* format = lp__safetensors_metadata(f, "format");
+    if (!format || strcmp(format, FORMAT) != 0)
+        return lp__fail(ctx, LP_FORMAT, "%s: it is no policy (its format is \"%.40s\", not \"%s\")", path,
+                        format ? format : "missing", FORMAT);
+    static const lp_env_type none = {.name = ""};
+    lp_policy_def def = lp_policy_def_default(&none);
+    def.observation.kind = LP_SPACE_BOX;
+    int activation = 0, box = 0;
+    lp_status status = read_word(ctx, f, path, "activation", activations[0], activations[1], &activation);
+    if (status == LP_OK) status = read_word(ctx, f, path, "action", "discrete", "box", &box);
+    if (status != LP_OK) return status;
+    def.activation = (lp_activation)activation;
+    def.action.kind = box ? LP_SPACE_BOX : LP_SPACE_DISCRETE;
+    status = read_shape(ctx, f, path, &def);
+    if (status == LP_OK) status = lp_policy_create(ctx, &def, out);
+    if (status == LP_INVALID) return lp__fail_at(ctx, LP_FORMAT, "%s", path); /* a size that is none */
+    return status == LP_OK ? read_numbers(f, *out) : status;
+}
+
+lp_status lp_policy_load(lp_ctx* ctx, const char* path, lp_policy** out, const lp_env_type** type) {
+    *out = NULL;
+    lp__safetensors* f;
+    lp_status status = lp__safetensors_open(ctx, path, &f);
+    if (status != LP_OK) return status;
+    status = load(ctx, f, path, out);
+    const char* name = lp__safetensors_metadata(f, "env");
+    if (type) *type = name ? lp_env_find(name) : NULL;
+    lp__safetensors_close(f);
+    if (status == LP_OK) return LP_OK;
+    lp_policy_destroy(*out);
+    *out = NULL;
+    return status;
+}
