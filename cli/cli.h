@@ -48,10 +48,10 @@ void cli_print_response(const char* text, size_t bytes);
 int cli_print_json(json_t* object, int digits);
 /* A number; null if it is not finite, which JSON has no word for. */
 json_t* cli_json_number(double x);
-/* A matrix [rows, cols] as JSON rows; a vector as one list. */
-json_t* cli_json_vector(const double* x, int64_t n);
-json_t* cli_json_matrix(const double* x, int64_t rows, int64_t cols);
-/* A matrix as NumPy prints it. */
-void cli_print_matrix(const double* x, int64_t rows, int64_t cols, int digits);
+/* Numbers to stdout: a list as JSON, a matrix [rows, cols] as a list of its rows, a matrix as NumPy prints it.
+ * LP_CANCELLED, LP_NOMEM: the rest is missing. */
+lp_status cli_print_json_vector(const lp_ctx* ctx, const double* x, int64_t n, int digits);
+lp_status cli_print_json_matrix(const lp_ctx* ctx, const double* x, int64_t rows, int64_t cols, int digits);
+lp_status cli_print_matrix(const lp_ctx* ctx, const double* x, int64_t rows, int64_t cols, int digits);
 
 #endif

@@ -25,7 +25,23 @@ expect 0 '"text"' "$logpi" generate --model "$tiny" --chat --prompt hello --max_
 expect 0 'updates/s' timeout 20 "$logpi" bench tape --d 2000 --k 2000 --seconds 0.1
 expect 0 'updates/s' timeout 20 "$logpi" bench linear --d 2000 --k 2000 --seconds 0.1
 for name in linear tape; do
-    expect 130 'stopped by signal 2' timeout --preserve-status -s INT 0.5 "$logpi" bench $name --seconds 60
+    expect 130 'stopped by signal 2' timeout --foreground --preserve-status -s INT 0.5 "$logpi" bench $name --seconds 60
+done
+
+# Ctrl-C stops a step wherever it is: drawing, updating, printing
+big=("$logpi" step --d 4000 --k 4000)
+for delay in 0.2 0.6 1.4; do
+    for way in '' --json --autograd '--autograd --json'; do
+        "${big[@]}" $way >/dev/null 2>"$work/err" &
+        pid=$!
+        sleep $delay
+        kill -INT $pid
+        start=$(date +%s%N)
+        wait $pid
+        code=$? took=$((($(date +%s%N) - start) / 1000000))
+        [ $code = 130 ] || wrong "a stopped step $way ends with $code"
+        [ $took -lt 1000 ] || wrong "a step $way takes $took ms to stop after $delay s"
+    done
 done
 
 # the same text alone and in company, with 1, 2 and 3 threads
