@@ -24,11 +24,6 @@ int cli_say(int code, const char* fmt, ...) LP_PRINTF(2, 3);
 #define cli_usage(...) cli_say(EXIT_USAGE, __VA_ARGS__)
 /* Says what went wrong in the context and returns the exit code of the status. */
 int cli_fail(const lp_ctx* ctx, lp_status status);
-/* A context with so many threads (0: as many as the machine gives) and an instruction set (an lp_isa; -1: LOGPI_ISA,
- * else the best); NULL after saying why. SIGINT, SIGTERM and SIGHUP cancel it. */
-lp_ctx* cli_context(int threads, int isa);
-/* The signal that asked to stop, or 0. */
-int cli_signal(void);
 
 /* Opens the model that --model names: smollm2, tiny, or a path. */
 lp_status cli_model_open(lp_ctx* ctx, const char* name, lp_model** model);

@@ -36,6 +36,20 @@ expect 2 'LOGPI_ISA' env LOGPI_ISA=sse9 "${generate[@]}" --prompt a
 expect 2 'info needs one file' "$logpi" info
 expect 2 'bench needs one of' "$logpi" bench nothing
 
+expect 2 'LOGPI_ISA' env LOGPI_ISA=sse9 "$logpi" --version
+expect 0 '"text"' env LOGPI_ISA=sse9 "${generate[@]}" --prompt a --isa scalar --json
+expect 0 'usage: logpi generate' env LOGPI_ISA=sse9 "$logpi" generate --help
+expect 2 'LOGPI_ISA.*available here: scalar' env LOGPI_ISA=sse9 "$logpi" step
+
+# ---- what the machine does not give is no mistake of the command line: 1 (a sanitizer needs its address space)
+if ! grep -q __asan_init "$logpi"; then
+    short=(bash -c 'ulimit -v 200000; exec "$@"' -)
+    expect 1 'thread' "${short[@]}" "${generate[@]}" --prompt a --threads 256
+    expect 1 'thread' env LOGPI_ISA=scalar "${short[@]}" "${generate[@]}" --prompt a --threads 256
+    expect 1 'thread' "${short[@]}" "${generate[@]}" --prompt a --threads 256 --isa scalar
+    expect 2 'LOGPI_ISA' env LOGPI_ISA=sse9 "${short[@]}" "${generate[@]}" --prompt a --threads 1
+fi
+
 # ---- prompts
 expect 2 'prompt 1 is empty' "${generate[@]}" --prompt ''
 expect 2 'more than the context' "${generate[@]}" --prompt "$(printf 'word %.0s' {1..400})"
