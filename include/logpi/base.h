@@ -114,7 +114,7 @@ LP_API lp_ctx_def lp_ctx_def_default(void);
  * writes a message of at most error_bytes bytes, terminated, to it. */
 LP_API lp_ctx* lp_ctx_create(const lp_ctx_def* def, char* error, size_t error_bytes);
 
-/* Frees the context and everything created with it. NULL is allowed. */
+/* Frees the context and everything created with it, and closes the files that it holds open. NULL is allowed. */
 LP_API void lp_ctx_destroy(lp_ctx* ctx);
 
 /* The message of the last failure: what, where, what to do; "" if none. Valid until the next call that

@@ -23,7 +23,8 @@ LP_API void lp_softmax_policy_probs(int64_t d, int64_t k, const double* theta, c
 /* log p_a = z_a - log sum_j exp(z_j). */
 LP_API double lp_softmax_policy_log_prob(int64_t d, int64_t k, const double* theta, const double* x, int64_t a);
 
-/* An action in [0, k) with the probabilities p; with a NumPy stream np.random.choice(k, p=p). */
+/* An action in [0, k) with the probabilities p; with a NumPy stream np.random.choice(k, p=p). -1 if no entry of p is
+ * positive and finite. */
 LP_API int64_t lp_softmax_policy_sample(lp_rng* rng, int64_t k, const double* p);
 
 /* grad_Theta log p_a = x (e_a - p)^T, into grad [d, k]. */
@@ -56,8 +57,9 @@ LP_API lp_dist lp_gaussian(lp_tape* t, lp_tensor mean, lp_tensor log_std);
 LP_API lp_tensor lp_sample(lp_tape* t, lp_dist pi, lp_rng* rng);
 /* log pi(a), a as lp_sample gives it; over the columns of a Gaussian the densities multiply. */
 LP_API lp_tensor lp_log_prob(lp_tape* t, lp_dist pi, lp_tensor a);
+/* In nats; a Gaussian's is that of its density (may be negative). */
 LP_API lp_tensor lp_entropy(lp_tape* t, lp_dist pi);
-/* KL(p || q), exact. Both of one kind and shape. */
+/* KL(p || q) in nats, exact. Both of one kind and shape. Infinite where q rules out what p does not. */
 LP_API lp_tensor lp_kl(lp_tape* t, lp_dist p, lp_dist q);
 /* The most likely action: the first argmax, or the mean. A constant. */
 LP_API lp_tensor lp_mode(lp_tape* t, lp_dist pi);
@@ -95,7 +97,8 @@ LP_API void lp_gae(int64_t sequences, const int64_t* offsets, const float* rewar
 LP_API void lp_whiten(int64_t n, float* x, bool shift_mean);
 
 /* The clipped losses of one minibatch or of a part of it (a micro-batch), as a mean over `normaliser` tokens: the
- * number in the whole minibatch, so that parts add up. Entry i of each array belongs to row i of log_prob. */
+ * number in the whole minibatch, so that parts add up. Entry i of each array belongs to row i of log_prob. A normaliser
+ * that is not positive calls the assert hook. */
 typedef struct lp_ppo_loss_def {
     double clip_range;       /* 0.2 */
     double clip_range_value; /* 0.2 */
@@ -111,17 +114,29 @@ typedef struct lp_ppo_loss_def {
  * log_prob and value [n, 1] -> [1, 1]. Schulman et al. 2017, equation 7; PPOTrainer.loss. */
 LP_API lp_tensor lp_ppo_loss(lp_tape* t, lp_tensor log_prob, lp_tensor value, const lp_ppo_loss_def* def);
 
+/* Mean and variance of numbers that come one by one (Welford 1962, "Note on a method for calculating corrected sums of
+ * squares and products"). Starts as {0}. */
+typedef struct lp_spread {
+    int64_t n;
+    double mean, square; /* square: the sum of (x - mean)^2 */
+} lp_spread;
+LP_API void lp_spread_add(lp_spread* spread, double x);
+/* Unbiased (ddof 1); NaN for fewer than two numbers. */
+LP_API double lp_spread_var(const lp_spread* spread);
+
 /* Sums over the tokens of a minibatch, gathered part by part in index order; all in double. */
 typedef struct lp_ppo_sums {
     int64_t n;
     double policy_loss, value_loss, ratio, approx_kl, policy_kl, clipped, value_clipped, entropy;
-    double advantage, returns, returns_square, value, value_square, new_value, value_error;
+    double advantage, new_value, value_error;
+    lp_spread returns, value;
 } lp_ppo_sums;
-/* Adds the terms of n tokens; entropy [n] may be NULL. */
+/* Adds the terms of n tokens; starts as {0}. entropy [n] may be NULL: then its sum stays as it is. */
 LP_API void lp_ppo_sums_add(lp_ppo_sums* sums, int64_t n, const float* log_prob, const float* value,
                             const float* entropy, const lp_ppo_loss_def* def);
 
-/* Mean and spread of all scores seen so far (TRL's RunningMoments); start with lp_moments_start(). std has ddof 1. */
+/* Mean and spread of all scores seen so far (TRL's RunningMoments); start with lp_moments_start(). std has ddof 1; of a
+ * single score it is not defined, and stays 1 (TRL: infinite). */
 typedef struct lp_moments {
     double mean, var, std, count;
 } lp_moments;

@@ -9,7 +9,8 @@
  *     lp_tape_reset(t);                                 frees x, z, loss at once
  *
  * A tape has a sticky status: after a failure (out of memory, a cancelled context) every op returns NULL,
- * NULL inputs give NULL, and lp_backward returns the status; so formulas need no checks between lines.
+ * NULL inputs give NULL, and lp_backward returns the status; so formulas need no checks between lines. A
+ * parameter that memory did not suffice for is such an input too: the tape's status becomes LP_NOMEM.
  * Shapes that cannot fit are the programmer's mistake: the assert hook of the context is called. */
 #ifndef LOGPI_TENSOR_H
 #define LOGPI_TENSOR_H
@@ -50,6 +51,8 @@ LP_API double lp_item(lp_tensor x);
  * constant: no gradient flows into it. Several tapes may read one set. */
 typedef struct lp_params lp_params;
 
+/* An empty set of numbers of one type (LP_F32 or LP_F64); NULL when out of memory. It dies with its context, or
+ * earlier by lp_params_destroy (NULL allowed), which must come after that of the optimizers on it. */
 LP_API lp_params* lp_params_create(lp_ctx* ctx, lp_dtype type, bool trainable);
 LP_API void lp_params_destroy(lp_params* params);
 LP_API lp_ctx* lp_params_ctx(const lp_params* params);
@@ -57,14 +60,17 @@ LP_API lp_ctx* lp_params_ctx(const lp_params* params);
 /* The parameter `name` [rows, cols], made (zero) if the set has none of that name; if it has one of another
  * shape the assert hook is called. NULL when out of memory. Names are copied. */
 LP_API lp_tensor lp_param(lp_params* params, const char* name, int64_t rows, int64_t cols);
-/* The same, and its values drawn from the standard normal distribution. */
+/* The same; if it was made now, its values are drawn from the standard normal distribution (a Torch stream: torch.randn),
+ * otherwise they stay and rng does not move. */
 LP_API lp_tensor lp_param_randn(lp_params* params, const char* name, int64_t rows, int64_t cols, lp_rng* rng);
 /* Another use of `base` (a tied weight) with a gradient of its own, which lp_params_fold adds to that of base.
- * A tied gradient keeps the order of each of its two sums, so that micro-batches cannot change a bit. */
+ * A tied gradient keeps the order of each of its two sums, so that micro-batches cannot change a bit. NULL when out
+ * of memory, or if base is NULL. */
 LP_API lp_tensor lp_param_tied(lp_params* params, const char* name, lp_tensor base);
 
 LP_API int64_t lp_params_count(const lp_params* params);              /* tensors, tied uses not counted */
-LP_API lp_tensor lp_params_get(const lp_params* params, int64_t index); /* in order of creation */
+/* In order of creation, NULL if index is outside of 0 .. count - 1; borrowed for as long as the set lives. */
+LP_API lp_tensor lp_params_get(const lp_params* params, int64_t index);
 LP_API const char* lp_params_name(const lp_params* params, int64_t index);
 LP_API lp_tensor lp_params_find(const lp_params* params, const char* name); /* NULL if there is none */
 LP_API int64_t lp_params_size(const lp_params* params);               /* numbers in all tensors together */
@@ -77,15 +83,16 @@ LP_API void lp_params_fold(lp_params* params);
 LP_API void lp_params_changed(lp_params* params);
 /* Euclidean norm of all gradients together, summed in double in a fixed order. Folds first. */
 LP_API double lp_params_grad_norm(lp_params* params);
-/* Copies the numbers of one set to another with the same names and shapes; LP_INVALID names the first that
- * differs. */
+/* Copies the numbers of one set to another with the same names, shapes and type, in whatever order; tied uses need no
+ * counterpart. LP_INVALID names the first parameter that differs, and nothing is copied. */
 LP_API lp_status lp_params_copy(lp_params* to, const lp_params* from);
 
 /* ---- tape ------------------------------------------------------------------------------------------ */
 
 typedef struct lp_tape lp_tape;
 
-/* type: what constants and intermediate results are, LP_F32 or LP_F64 (parameters must have the same). */
+/* type: what constants and intermediate results are, LP_F32 or LP_F64 (parameters must have the same). NULL when out of
+ * memory. A tape dies with its context, or by lp_tape_destroy (NULL allowed). */
 LP_API lp_tape* lp_tape_create(lp_ctx* ctx, lp_dtype type);
 LP_API void lp_tape_destroy(lp_tape* tape);
 /* Frees every tensor of the tape and clears its status; its memory is kept for the next round. */
@@ -97,8 +104,10 @@ LP_API lp_ctx* lp_tape_ctx(const lp_tape* tape);
 /* Bytes in use since the last reset, the gradients included. */
 LP_API size_t lp_tape_bytes(const lp_tape* tape);
 
-/* Adds d loss / d p to p->grad for every parameter p that loss depends on. loss is [1, 1]. Once per recording.
- * Returns the status of the tape if an op failed. */
+/* Adds d loss / d p to p->grad for every parameter p that loss depends on. loss is [1, 1]; several losses are added up
+ * before, for a recording can be walked once only: a second call asks for lp_tape_reset by the assert hook. Returns the
+ * status of the tape if an op failed, now or before: the gradients of parameters are then unfinished, and to be cleared
+ * (lp_params_zero_grad). LP_CANCELLED likewise. */
 LP_API lp_status lp_backward(lp_tape* tape, lp_tensor loss);
 
 /* ---- constants: copies of the caller's numbers, of the tape's type --------------------------------- */
@@ -154,6 +163,11 @@ LP_API lp_tensor lp_mean(lp_tape* t, lp_tensor x);     /* -> [1, 1] */
 LP_API lp_tensor lp_row_sum(lp_tape* t, lp_tensor x);  /* -> [rows, 1] */
 LP_API lp_tensor lp_softmax(lp_tape* t, lp_tensor x);  /* over each row; the maximum is subtracted first */
 LP_API lp_tensor lp_log_softmax(lp_tape* t, lp_tensor x);
+/* Of log-probabilities, [rows, n] -> [rows, 1]: the entropy -sum_j p_j log p_j of each row, and the divergence
+ * KL(p || q) = sum_j p_j (log p_j - log q_j). Terms with p_j = 0 are 0 and have no gradient, so that -inf may stand for
+ * an outcome that is ruled out; where q alone rules one out the divergence is infinite. */
+LP_API lp_tensor lp_row_entropy(lp_tape* t, lp_tensor log_p);
+LP_API lp_tensor lp_row_kl(lp_tape* t, lp_tensor log_p, lp_tensor log_q);
 
 /* ---- transformer ----------------------------------------------------------------------------------- */
 /* y = x / sqrt(mean(x^2) + eps) * w over each row; w [1, cols]. Zhang and Sennrich 2019, equation 4. */
@@ -166,7 +180,9 @@ LP_API lp_tensor lp_swiglu(lp_tape* t, lp_tensor gate, lp_tensor up);
 LP_API lp_tensor lp_rope(lp_tape* t, lp_tensor x, lp_tensor position, int64_t head_dim, double base);
 
 /* Keys and values of sequences that grow row by row: `slots` sequences of at most `capacity` rows, for `layers`
- * attention layers whose k and v are `width` columns wide. fp32. LP_NOMEM is the only failure. */
+ * attention layers whose k and v are `width` columns wide. fp32. LP_NOMEM is the only failure. Slots are
+ * 0 .. slots - 1; another one, rows that do not fit, and a copy of a slot to itself call the assert hook, and nothing
+ * happens (the length is 0). */
 typedef struct lp_kv lp_kv;
 LP_API lp_status lp_kv_create(lp_ctx* ctx, int64_t layers, int64_t width, int32_t slots, int64_t capacity,
                               lp_kv** kv);
@@ -183,7 +199,7 @@ typedef struct lp_attention_def {
     int64_t sequences;
     const int64_t* offsets; /* [sequences + 1]: sequence s is rows offsets[s] .. offsets[s+1]-1; copied */
     lp_kv* cache;           /* NULL: the rows are whole sequences. Otherwise row i of sequence s continues slot[s] */
-    const int32_t* slot;    /* [sequences], with a cache */
+    const int32_t* slot;    /* [sequences], all different, with a cache */
     int64_t layer;          /* with a cache */
 } lp_attention_def;
 
@@ -202,7 +218,8 @@ LP_API lp_tensor lp_head_logp(lp_tape* t, lp_tensor h, lp_tensor w, lp_tensor ta
 
 typedef enum lp_optim_kind { LP_SGD, LP_ADAM, LP_ADAMW, LP_RMSPROP } lp_optim_kind;
 
-/* Names, defaults and formulas are those of torch.optim. */
+/* Names, defaults and formulas are those of torch.optim: Adam of Kingma and Ba 2015 (algorithm 1), AdamW of Loshchilov
+ * and Hutter 2019, RMSprop of Hinton's lecture 6e. */
 typedef struct lp_optim_def {
     uint32_t cookie;
     lp_optim_kind kind;
@@ -218,14 +235,19 @@ typedef struct lp_optim_def {
 typedef struct lp_optim lp_optim;
 
 LP_API lp_optim_def lp_optim_def_default(lp_optim_kind kind);
-/* An optimizer of every parameter of a trainable set, which must be complete. LP_INVALID: a value of def is
- * out of range. */
+/* An optimizer of every parameter of a trainable set, which must be complete and outlive it. LP_INVALID: a value of def
+ * is out of range; LP_NOMEM. It dies with its context, or by lp_optim_destroy (NULL allowed). */
 LP_API lp_status lp_optim_create(lp_params* params, const lp_optim_def* def, lp_optim** optim);
 LP_API void lp_optim_destroy(lp_optim* optim);
-LP_API void lp_optim_set_learning_rate(lp_optim* optim, double learning_rate);
-/* One step down the gradients, then gradients to zero. If a gradient is not finite, returns LP_NONFINITE, names
- * the parameter, and nothing moves. *grad_norm (NULL allowed): the norm before clipping. */
+LP_API void lp_optim_set_learning_rate(lp_optim* optim, double learning_rate); /* from the next step on */
+/* One step down the gradients, then gradients to zero. If a gradient is not finite, returns LP_NONFINITE and names the
+ * parameter; nothing moves, and the gradients stay to be looked at. *grad_norm (NULL allowed): the norm before clipping. */
 LP_API lp_status lp_optim_step(lp_optim* optim, double* grad_norm);
+/* Remembers parameters and state as they are now, in place of what was remembered before; lp_optim_rollback goes back
+ * there, bit for bit, any number of times (and without a savepoint calls the assert hook). The memory, that of parameters
+ * and state once more, is taken by the first call and kept: LP_NOMEM, nothing is then remembered. */
+LP_API lp_status lp_optim_savepoint(lp_optim* optim);
+LP_API void lp_optim_rollback(lp_optim* optim);
 
 /* ---- files ----------------------------------------------------------------------------------------- */
 
@@ -237,7 +259,8 @@ LP_API lp_status lp_params_save(const lp_params* params, const char* path, const
 
 /* ---- gradient check -------------------------------------------------------------------------------- */
 
-/* One case: loss(inputs) is compared with central differences in every element, in double. */
+/* One case: the gradient of loss(inputs) in double is compared with central differences in every element, and the one in
+ * float, which the kernels of this processor compute, with the one in double. */
 typedef struct lp_gradcheck_case {
     const char* name;
     int inputs;           /* 1..4 */
@@ -247,13 +270,16 @@ typedef struct lp_gradcheck_case {
 } lp_gradcheck_case;
 
 typedef struct lp_gradcheck_result {
-    double worst;      /* largest |analytic - numeric| / max(1, |numeric|) */
+    double worst;      /* largest |analytic - numeric| / max(1, |numeric|); infinite if one is NaN */
     int input;         /* where */
     int64_t row, col;
+    double float_worst; /* largest |float - double| / max(1, largest |double|) of the gradients of an input */
+    int float_input;
 } lp_gradcheck_result;
 
 /* The cases of the op table: at least one an op. */
 LP_API int lp_gradcheck_cases(const lp_gradcheck_case** cases);
+/* seed: of the inputs, which are rounded to float. The status of the tape if the case cannot be computed. */
 LP_API lp_status lp_gradcheck_run(lp_ctx* ctx, const lp_gradcheck_case* c, uint64_t seed,
                                   lp_gradcheck_result* result);
 

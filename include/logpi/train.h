@@ -15,15 +15,19 @@ extern "C" {
 
 /* ---- prompts --------------------------------------------------------------------------------------- */
 
-/* Token ids of several prompts, packed. Starts as {0}. */
+/* Token ids of several prompts, packed. Starts as {0}; setting count and tokens.count to 0 empties it and keeps its
+ * memory. */
 typedef struct lp_prompts {
     lp_token_list tokens;
     int64_t* offsets; /* [count + 1] */
     int64_t count;
+    int64_t room; /* private: of offsets */
 } lp_prompts;
 
-/* Adds a prompt: plain text, in which control tokens are read as such, or (chat) one user message in the model's chat
- * format. LP_INVALID: it has no tokens. LP_FORMAT: not UTF-8. */
+/* Adds a prompt: plain text (terminated UTF-8), in which control tokens are read as such, or (chat) one user message in
+ * the model's chat format. LP_INVALID: it has no tokens. LP_FORMAT: not UTF-8. LP_UNSUPPORTED: chat, and the model has no
+ * chat template that is known. LP_NOMEM. On failure the list keeps what it had. It is freed by lp_prompts_free or with
+ * ctx. */
 LP_API lp_status lp_prompts_add(lp_ctx* ctx, lp_prompts* prompts, const lp_model* model, const char* text, bool chat);
 LP_API void lp_prompts_free(lp_ctx* ctx, lp_prompts* prompts);
 
@@ -43,13 +47,13 @@ typedef enum lp_value_init {
 /* Names and defaults are those of TRL's PPOConfig, batch sizes apart. */
 typedef struct lp_ppo_def {
     uint32_t cookie;
-    double learning_rate;   /* 1.41e-5; Adam, eps 1e-8, constant */
+    double learning_rate;   /* 1.41e-5; Adam, betas 0.9 and 0.999, eps 1e-8, constant */
     int64_t mini_batch_size; /* 1; sequences of one optimizer step; divides the batch */
     int64_t ppo_epochs;     /* 4 */
     bool adap_kl_ctrl;      /* true */
     double init_kl_coef;    /* 0.2 */
     double target, horizon; /* 6, 10000: of the adaptive controller */
-    lp_kl_penalty kl_penalty;
+    lp_kl_penalty kl_penalty; /* LP_KL_K1 */
     double gamma, lam;      /* 1, 0.95 */
     double cliprange, cliprange_value; /* 0.2, 0.2 */
     double vf_coef;         /* 0.1 */
@@ -60,11 +64,13 @@ typedef struct lp_ppo_def {
     bool whiten_rewards;    /* false */
     bool use_score_scaling, use_score_norm; /* false */
     double score_clip;      /* 0: none */
-    lp_value_init v_head_init;
+    lp_value_init v_head_init; /* LP_VALUE_UNIFORM; of a head that the weights do not have yet */
     int64_t micro_batch_size; /* sequences computed at a time; 0: as many as make about 512 tokens. It changes no
                                  bit of the result */
     uint64_t seed;
-    lp_generate_def generate; /* seed and round are set by the trainer */
+    lp_generate_def generate; /* seed and round are set by the trainer. Log-probabilities in the loss are those of the whole
+                                 softmax at temperature 1, as TRL's: with other sampling settings learning is off-policy
+                                 by that much */
 } lp_ppo_def;
 
 LP_API lp_ppo_def lp_ppo_def_default(void);
@@ -103,7 +109,7 @@ LP_API lp_ppo_def lp_ppo_def_default(void);
     X(reward_mean, "env/reward_mean", "mean score as it was given")                                             \
     X(reward_std, "env/reward_std", "its standard deviation, ddof 1")                                           \
     X(grad_norm, "grad_norm", "gradient norm before clipping, mean over optimizer steps")                       \
-    X(ratio_max_dev, "ratio_max_dev", "largest |ratio - 1| before the first update: 0")                         \
+    X(ratio_max_dev, "ratio_max_dev", "largest |ratio - 1| of sampling and learning before the first update: 0")  \
     X(skipped, "ppo/skipped_minibatches", "minibatches over ratio_threshold")                                   \
     X(time_generate, "time/ppo/generate", "seconds of the last lp_ppo_generate")                                \
     X(time_forward, "time/ppo/forward_pass", "seconds for log-probabilities, reference and values")             \
@@ -124,18 +130,23 @@ LP_API double lp_ppo_metrics_get(const lp_ppo_metrics* metrics, int index);
 
 typedef struct lp_ppo lp_ppo;
 
-/* A trainer of `policy` (trainable; it gains the value head v_head.summary) with the frozen reference `reference`. Both
- * must outlive it. LP_INVALID: a value of def is out of range. */
+/* A trainer of `policy` (trainable) with the frozen reference `reference`; model and both must outlive it. The policy
+ * gains the value head v_head.summary.weight [1, width] and .bias [1, 1]; one that it has already goes on as it is. Adam
+ * starts anew. LP_INVALID: a value of def is out of range; LP_NOMEM. It dies with its context, or by lp_ppo_destroy (NULL
+ * allowed). */
 LP_API lp_status lp_ppo_create(const lp_model* model, lp_weights* policy, const lp_weights* reference,
                                const lp_ppo_def* def, lp_ppo** ppo);
 LP_API void lp_ppo_destroy(lp_ppo* ppo);
 
-/* One response for each prompt, from the current policy, into *batch (start with {0}). */
+/* One response for each prompt, from the current policy, into *batch (start with {0}); errors as lp_generate. Each call
+ * that succeeds draws from random streams of its own. */
 LP_API lp_status lp_ppo_generate(lp_ppo* ppo, const lp_prompts* prompts, lp_generation* batch);
 
-/* One step: rewards with KL, advantages, ppo_epochs over minibatches of the batch. scores [sequences]: a NaN is
- * refused (LP_NONFINITE) and nothing moves. permutations: the order of the sequences for each epoch,
- * [ppo_epochs, sequences], or NULL: drawn from the seed. metrics may be NULL. */
+/* One step: rewards with KL, advantages, ppo_epochs over minibatches of the batch. scores [sequences]. permutations: the
+ * order of the sequences for each epoch, [ppo_epochs, sequences], or NULL: drawn from the seed. metrics may be NULL; it is
+ * written on success only. A step is whole or leaves no trace: on failure weights, optimizer and coefficients are, bit for
+ * bit, what they were. LP_NONFINITE: a score, or a gradient of one of the updates. LP_CANCELLED, LP_NOMEM. LP_INVALID: the
+ * batch is empty, mini_batch_size does not divide it, or a response is empty. */
 LP_API lp_status lp_ppo_step(lp_ppo* ppo, const lp_generation* batch, const double* scores,
                              const int32_t* permutations, lp_ppo_metrics* metrics);
 
@@ -149,7 +160,7 @@ typedef struct lp_ppo_dists {
 LP_API lp_ppo_dists lp_ppo_last_dists(const lp_ppo* ppo);
 
 /* Writes the policy as a Hugging Face folder (see lp_model_save), and its value head beside it as
- * value_head.safetensors. */
+ * value_head.safetensors. LP_IO and what it says: each file is written whole or not at all. */
 LP_API lp_status lp_ppo_save(const lp_ppo* ppo, const char* folder);
 
 LP_API double lp_ppo_kl_coef(const lp_ppo* ppo);

@@ -22,6 +22,14 @@ void lp__assertion(lp_ctx* ctx, const char* condition, const char* where, const 
 #define LP__REQUIRE(ctx, condition, message) \
     ((condition) || (lp__assertion((ctx), #condition, __FILE__ ":" LP__STR(__LINE__), (message)), false))
 
+/* A setting and the range that it must lie in; NaN lies in none. */
+typedef struct lp__range {
+    const char* name;
+    double value, low, high;
+} lp__range;
+/* LP_INVALID after naming the first setting that is outside. */
+lp_status lp__ranges_check(lp_ctx* ctx, const lp__range* ranges, size_t count);
+
 /* ---- checked arithmetic: false on overflow, *out is then unspecified ------------------------------- */
 #define lp__add_ok(a, b, out) (!__builtin_add_overflow((a), (b), (out)))
 #define lp__sub_ok(a, b, out) (!__builtin_sub_overflow((a), (b), (out)))
@@ -36,6 +44,20 @@ void* lp__calloc(lp_ctx* ctx, size_t count, size_t size); /* zeroed; the product
 void* lp__realloc(lp_ctx* ctx, void* block, size_t bytes); /* contents kept; NULL and old block stays on failure */
 void lp__free(lp_ctx* ctx, void* block);     /* NULL allowed */
 char* lp__strdup(lp_ctx* ctx, const char* text, size_t length); /* copy, terminated */
+/* How much room to make for `need` where there was room for `old`: a quarter more than that at least, so that a loop
+ * whose sizes vary soon has enough. */
+static inline size_t lp__grown(size_t need, size_t old) { return LP__MAX(need, old + old / 4); }
+
+/* ---- what more than memory must be given back for: an open file ------------------------------------ */
+typedef struct lp__owned lp__owned;
+struct lp__owned {
+    lp__owned *prev, *next;
+    void (*destroy)(lp__owned* self);
+};
+/* `destroy` is called when the context dies, the newest first, while all memory is still there; lp__disown takes that
+ * back. owned lies in a block of the context. */
+void lp__own(lp_ctx* ctx, lp__owned* owned, void (*destroy)(lp__owned* self));
+void lp__disown(lp_ctx* ctx, lp__owned* owned);
 
 /* ---- arena: allocation is a bump, reset is free ---------------------------------------------------- */
 typedef struct lp__chunk lp__chunk;
@@ -95,7 +117,8 @@ void lp__file_close(lp_ctx* ctx, int fd);
 /* The whole of a file of at most limit bytes, terminated by a zero that *size does not count. */
 lp_status lp__file_slurp(lp_ctx* ctx, const char* path, size_t limit, char** text, size_t* size);
 
-/* A file that appears whole or not at all: written beside its name, synced, then renamed over it. */
+/* A file that appears whole or not at all: written beside its name as PATH.logpi.tmp, synced, then renamed over it. One
+ * writer a file at a time: a second takes the place of the first, whose commit then fails. */
 typedef struct lp__writer {
     lp_ctx* ctx;
     int fd;
@@ -111,6 +134,8 @@ void lp__writer_abort(lp__writer* writer);
 lp_status lp__file_append(lp_ctx* ctx, const char* path, const void* bytes, size_t count);
 /* Makes a folder, and its parents; one that exists is no error. */
 lp_status lp__mkdirs(lp_ctx* ctx, const char* path);
+/* "folder/name", to be freed; NULL after lp__fail(NOMEM). */
+char* lp__path(lp_ctx* ctx, const char* folder, const char* name);
 
 /* ---- text ------------------------------------------------------------------------------------------ */
 /* Offset of the first byte that is not part of valid UTF-8 (no overlong forms, surrogates, or values past

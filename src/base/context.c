@@ -143,9 +143,25 @@ lp_ctx* lp_ctx_create(const lp_ctx_def* given, char* error, size_t error_bytes) 
     return ctx;
 }
 
+void lp__own(lp_ctx* ctx, lp__owned* owned, void (*destroy)(lp__owned* self)) {
+    *owned = (lp__owned){.next = ctx->owned, .destroy = destroy};
+    if (ctx->owned) ctx->owned->prev = owned;
+    ctx->owned = owned;
+}
+
+void lp__disown(lp_ctx* ctx, lp__owned* owned) {
+    *(owned->prev ? &owned->prev->next : &ctx->owned) = owned->next;
+    if (owned->next) owned->next->prev = owned->prev;
+}
+
 void lp_ctx_destroy(lp_ctx* ctx) {
     if (!ctx) {
         return;
+    }
+    while (ctx->owned) {
+        lp__owned* owned = ctx->owned;
+        lp__disown(ctx, owned);
+        owned->destroy(owned);
     }
     lp__pool_stop(ctx);
     lp__free_all(ctx);

@@ -20,6 +20,7 @@ struct lp_ctx {
     atomic_int cancelled;
 
     lp__block* blocks; /* every live block, newest first */
+    lp__owned* owned;  /* newest first */
     lp_memory memory;
     lp__arena scratch;
 

@@ -118,6 +118,16 @@ lp_status lp__file_slurp(lp_ctx* ctx, const char* path, size_t limit, char** tex
     return LP_OK;
 }
 
+char* lp__path(lp_ctx* ctx, const char* folder, const char* name) {
+    size_t length = strlen(folder), bytes = strlen(name) + 1;
+    char* path = lp__alloc(ctx, length + 1 + bytes);
+    if (!path) return NULL;
+    memcpy(path, folder, length);
+    path[length] = '/';
+    memcpy(path + length + 1, name, bytes);
+    return path;
+}
+
 /* Makes one folder; 0 if it is there afterwards, else errno. */
 static int make_folder(lp_ctx* ctx, const char* path) {
     int error;

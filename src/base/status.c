@@ -86,3 +86,11 @@ void lp__assertion(lp_ctx* ctx, const char* condition, const char* where, const 
     lp__fail(ctx, LP_INVALID, "%s (%s, %s)", message, condition, where);
     ctx->assertion(ctx->assert_user, condition, where, message);
 }
+
+lp_status lp__ranges_check(lp_ctx* ctx, const lp__range* ranges, size_t count) {
+    for (const lp__range* r = ranges; r < ranges + count; r++) {
+        if (!(r->value >= r->low && r->value <= r->high))
+            return lp__fail(ctx, LP_INVALID, "%s is %g: it must lie in [%g, %g]", r->name, r->value, r->low, r->high);
+    }
+    return LP_OK;
+}

@@ -5,9 +5,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-
-#define LP__TEMP_TRIES 64
 
 /* All bytes, or the errno of the failure. */
 static int write_all(lp_ctx* ctx, int fd, const char* bytes, size_t count, uint64_t* written) {
@@ -38,11 +35,23 @@ static void forget(lp__writer* writer) {
     writer->fd = -1;
 }
 
+/* Whether what has the temporary name is as long as what was written: not so once another writer
+ * took the name for itself. Two writers of one file at once are a mistake, of two programs maybe;
+ * this keeps the one from putting half a file of the other in place. */
+static bool still_ours(const lp__writer* writer) {
+    lp_ctx* ctx = writer->ctx;
+    int fd = lp__file_open_raw(ctx, writer->temp_path, O_RDONLY | O_NONBLOCK, 0);
+    if (fd < 0) return false;
+    int64_t size = ctx->io.size(ctx->io.user, fd);
+    lp__file_close(ctx, fd);
+    return size >= 0 && (uint64_t)size == writer->written;
+}
+
 /* Closes and removes the temporary file. */
 static void discard(lp__writer* writer) {
     lp_ctx* ctx = writer->ctx;
     if (writer->fd >= 0) lp__file_close(ctx, writer->fd);
-    if (writer->temp_path) ctx->io.unlink(ctx->io.user, writer->temp_path);
+    if (still_ours(writer)) ctx->io.unlink(ctx->io.user, writer->temp_path);
     forget(writer);
 }
 
@@ -59,19 +68,19 @@ lp_status lp__writer_open(lp_ctx* ctx, lp__writer* writer, const char* path) {
     *writer = (lp__writer){.ctx = ctx, .fd = -1};
     writer->status = check_target(ctx, path);
     if (writer->status) return writer->status;
-    size_t length = strlen(path), room = length + 48;
+    static const char ending[] = ".logpi.tmp";
+    size_t length = strlen(path), room = length + sizeof ending;
     writer->path = lp__strdup(ctx, path, length);
     char* temp = writer->path ? lp__alloc(ctx, room) : NULL;
     if (!temp) {
         forget(writer);
         return writer->status = LP_NOMEM;
     }
-    /* The name is new: nobody else, and no second writer of ours, can have it open. */
-    int fd = -EEXIST;
-    for (int i = 0; i < LP__TEMP_TRIES && fd == -EEXIST; i++) {
-        snprintf(temp, room, "%s.tmp-%ld-%d", path, (long)getpid(), i);
-        fd = lp__file_open_raw(ctx, temp, O_WRONLY | O_CREAT | O_EXCL, 0666);
-    }
+    /* One name, so that saves which were killed leave one file at most. It is removed and made anew,
+     * not truncated: who has the old one open must not write into ours. */
+    snprintf(temp, room, "%s%s", path, ending);
+    ctx->io.unlink(ctx->io.user, temp);
+    int fd = lp__file_open_raw(ctx, temp, O_WRONLY | O_CREAT | O_EXCL, 0666);
     if (fd < 0) {
         writer->status = lp__file_fail(ctx, "create", temp, -fd);
         lp__free(ctx, temp);
@@ -115,6 +124,14 @@ lp_status lp__writer_commit(lp__writer* writer) {
         error = -ctx->io.close(ctx->io.user, writer->fd);
         writer->fd = -1;               /* closed, whatever it answered */
         if (error == EINTR) error = 0; /* the data were synced already */
+    }
+    if (!error && !still_ours(writer)) {
+        writer->status = lp__fail(ctx, LP_IO,
+                                  "cannot write %s: another writer has taken its temporary file; "
+                                  "save again",
+                                  writer->path);
+        discard(writer);
+        return writer->status;
     }
     if (!error) {
         verb = "rename the temporary file to";

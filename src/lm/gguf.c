@@ -1,10 +1,10 @@
 /* Opening a GGUF file, and what one can ask of it. */
 #include "lm/gguf.h"
 
+#include <stddef.h>
 #include <string.h>
 
-/* ---- opening
- * ----------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------------- */
 
 static lp__gguf* blank(lp_ctx* ctx, const char* path) {
     lp__gguf* g = lp__calloc(ctx, 1, sizeof *g);
@@ -28,14 +28,22 @@ static lp_status finish(lp__gguf* g, lp__gguf** out) {
     return status;
 }
 
+static void close_file(lp__owned* owned) {
+    const lp__gguf* g = (lp__gguf*)(void*)((char*)owned - offsetof(lp__gguf, open_file));
+    lp__file_close(g->ctx, g->fd);
+}
+
 lp_status lp__gguf_open(lp_ctx* ctx, const char* path, lp__gguf** out) {
     lp__gguf* g = blank(ctx, path);
     if (!g) return LP_NOMEM;
     lp_status status = lp__file_open(ctx, path, &g->fd, &g->size);
-    if (status == LP_OK) return finish(g, out);
-    g->fd = -1;
-    lp__gguf_close(g);
-    return status;
+    if (status != LP_OK) {
+        g->fd = -1;
+        lp__gguf_close(g);
+        return status;
+    }
+    lp__own(ctx, &g->open_file, close_file);
+    return finish(g, out);
 }
 
 lp_status lp__gguf_parse(lp_ctx* ctx, const void* bytes, size_t n, lp__gguf** out) {
@@ -48,7 +56,10 @@ lp_status lp__gguf_parse(lp_ctx* ctx, const void* bytes, size_t n, lp__gguf** ou
 
 void lp__gguf_close(lp__gguf* g) {
     if (!g) return;
-    if (g->fd >= 0) lp__file_close(g->ctx, g->fd);
+    if (g->fd >= 0) {
+        lp__disown(g->ctx, &g->open_file);
+        lp__file_close(g->ctx, g->fd);
+    }
     lp__names_free(&g->value_names);
     lp__names_free(&g->tensor_names);
     lp__free(g->ctx, g->values);
@@ -58,8 +69,7 @@ void lp__gguf_close(lp__gguf* g) {
     lp__free(g->ctx, g);
 }
 
-/* ---- metadata
- * ---------------------------------------------------------------------------------------- */
+/* ---- metadata -------------------------------------------------------------------------------------- */
 
 static const char* type_name(uint32_t type) {
     switch (type) {
@@ -203,8 +213,7 @@ lp_status lp__gguf_bool_if(const lp__gguf* g, const char* key, bool* out) {
     return lp__gguf_find(g, key) ? lp__gguf_bool(g, key, out) : LP_OK;
 }
 
-/* ---- tensors
- * ----------------------------------------------------------------------------------------- */
+/* ---- tensors --------------------------------------------------------------------------------------- */
 
 const lp__gguf_tensor* lp__gguf_tensor_find(const lp__gguf* g, const char* name) {
     int64_t i = lp__names_find(&g->tensor_names, lp__string_of(name));

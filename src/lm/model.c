@@ -24,7 +24,7 @@ static lp_status read_shape(lp_model* m) {
         int64_t* to;
     } sizes[] = {{"llama.block_count", &s->layers},
                  {"llama.embedding_length", &s->width},
-                 {"llama.feed_forward_length", &s->hidden},
+                 {"llama.feed_forward_length", &s->intermediate},
                  {"llama.attention.head_count", &s->heads},
                  {"llama.context_length", &s->context}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
@@ -85,6 +85,10 @@ static lp_status read_architecture(lp_model* m) {
     return LP_OK;
 }
 
+lp_status lp__model_part(lp_ctx* ctx, lp_status status) {
+    return status == LP_NOT_FOUND ? lp__fail(ctx, LP_FORMAT, "%s", lp_error(ctx)) : status;
+}
+
 lp_status lp_model_open(lp_ctx* ctx, const char* path, lp_model** out) {
     *out = NULL;
     lp_model* m = lp__calloc(ctx, 1, sizeof *m);
@@ -92,7 +96,7 @@ lp_status lp_model_open(lp_ctx* ctx, const char* path, lp_model** out) {
     m->ctx = ctx;
     lp_status status = lp__gguf_open(ctx, path, &m->gguf);
     if (status == LP_OK) status = read_architecture(m);
-    if (status == LP_OK) status = lp__gguf_tokenizer(ctx, m->gguf, &m->tokenizer);
+    if (status == LP_OK) status = lp__model_part(ctx, lp__gguf_tokenizer(ctx, m->gguf, &m->tokenizer));
     if (status == LP_OK) status = read_shape(m);
     if (status != LP_OK) {
         lp_model_close(m);

@@ -23,6 +23,10 @@ struct lp_weights {
     lp__llama_block* blocks; /* [layers] */
 };
 
+/* The status of reading a part of a file that is there: what it lacks is no file that was not found, so LP_NOT_FOUND
+ * becomes LP_FORMAT, with the same message. */
+lp_status lp__model_part(lp_ctx* ctx, lp_status status);
+
 /* Finds or makes every parameter of the model in the set, and binds them. */
 lp_status lp__weights_create(const lp_model* model, bool trainable, lp_weights** weights);
 

@@ -11,7 +11,7 @@ typedef struct candidate {
 
 size_t lp__sampler_scratch(const lp__sampler* s) { return (size_t)s->vocab * sizeof(candidate); }
 
-/* Falling logits; of equals the smaller id first. */
+/* Falling logits, none of them NaN; of equals the smaller id first. */
 static int falling(const void* a, const void* b) {
     const candidate *x = a, *y = b;
     if (x->z != y->z) return x->z < y->z ? 1 : -1;
@@ -69,6 +69,12 @@ static void keep(const lp__sampler* s, float* z, candidate* kept) {
     for (int64_t i = 0; i < n; i++) z[kept[i].id] = kept[i].z;
 }
 
+static bool has_nan(int64_t n, const float* z) {
+    bool found = false;
+    for (int64_t i = 0; i < n; i++) found |= z[i] != z[i];
+    return found;
+}
+
 static int32_t first_maximum(int64_t n, const float* z) {
     int64_t best = 0;
     for (int64_t i = 1; i < n; i++) best = z[i] > z[best] ? i : best;
@@ -77,6 +83,7 @@ static int32_t first_maximum(int64_t n, const float* z) {
 
 int32_t lp__sampler_draw(const lp__sampler* s, float* z, void* scratch, lp_rng* rng, float* log_prob) {
     const bool greedy = s->temperature <= 0;
+    if (has_nan(s->vocab, z)) return -1; /* no order has a place for it */
     if (!greedy && s->temperature != 1.0) {
         const float factor = (float)(1.0 / s->temperature);
         for (int64_t i = 0; i < s->vocab; i++) z[i] *= factor;

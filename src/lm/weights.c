@@ -1,5 +1,6 @@
 /* Weights of a Llama model: bound by name, read from GGUF, written as a Hugging Face folder. */
 #include "lm/model.h"
+#include "tensor/params.h"
 #include <jansson.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -7,7 +8,7 @@
 #include <string.h>
 
 /* One matrix of a block: its field, its name here (Hugging Face's) and in GGUF, how many rows and columns. */
-typedef enum side { WIDTH, HIDDEN, Q_WIDTH, KV_WIDTH, ONE } side;
+typedef enum side { WIDTH, INTERMEDIATE, Q_WIDTH, KV_WIDTH, ONE } side;
 
 typedef struct block_row {
     size_t field;
@@ -23,9 +24,9 @@ static const block_row block_table[] = {
     {offsetof(lp__llama_block, v), "self_attn.v_proj", "attn_v", KV_WIDTH, WIDTH, false},
     {offsetof(lp__llama_block, o), "self_attn.o_proj", "attn_output", WIDTH, Q_WIDTH, false},
     {offsetof(lp__llama_block, mlp_norm), "post_attention_layernorm", "ffn_norm", ONE, WIDTH, false},
-    {offsetof(lp__llama_block, gate), "mlp.gate_proj", "ffn_gate", HIDDEN, WIDTH, false},
-    {offsetof(lp__llama_block, up), "mlp.up_proj", "ffn_up", HIDDEN, WIDTH, false},
-    {offsetof(lp__llama_block, down), "mlp.down_proj", "ffn_down", WIDTH, HIDDEN, false},
+    {offsetof(lp__llama_block, gate), "mlp.gate_proj", "ffn_gate", INTERMEDIATE, WIDTH, false},
+    {offsetof(lp__llama_block, up), "mlp.up_proj", "ffn_up", INTERMEDIATE, WIDTH, false},
+    {offsetof(lp__llama_block, down), "mlp.down_proj", "ffn_down", WIDTH, INTERMEDIATE, false},
 };
 enum { BLOCK_ROWS = sizeof block_table / sizeof *block_table, NAME_BYTES = 80 };
 
@@ -34,7 +35,7 @@ static const char EMBEDDING[] = "model.embed_tokens.weight", HEAD[] = "lm_head.w
 static int64_t side_size(const lp_model_shape* s, side x) {
     switch (x) {
     case WIDTH: return s->width;
-    case HIDDEN: return s->hidden;
+    case INTERMEDIATE: return s->intermediate;
     case Q_WIDTH: return s->heads * s->head_dim;
     case KV_WIDTH: return s->kv_heads * s->head_dim;
     case ONE: return 1;
@@ -151,7 +152,7 @@ lp_status lp_model_load_weights(lp_model* m, bool trainable, lp_weights** out) {
     *out = NULL;
     lp_status status = check_shapes(m);
     if (status == LP_OK) status = check_count(m);
-    if (status != LP_OK) return status == LP_NOT_FOUND ? LP_FORMAT : status;
+    if (status != LP_OK) return lp__model_part(m->ctx, status);
     lp_weights* w;
     status = lp__weights_create(m, trainable, &w);
     if (status != LP_OK) return status;
@@ -190,16 +191,17 @@ lp_status lp_weights_clone(const lp_weights* weights, bool trainable, lp_weights
 
 /* ---- writing --------------------------------------------------------------------------------------- */
 
-static lp_status save_config(const lp_model* m, const char* path) {
+static lp_status save_config(const lp_model* m, const char* folder) {
     const lp_model_shape* s = &m->shape;
     const lp_tokenizer* tokenizer = m->tokenizer;
     json_t* config = json_pack(
         "{s:[s], s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:b, s:b, s:b, s:s}",
         "architectures", "LlamaForCausalLM", "model_type", "llama", "hidden_act", "silu", "hidden_size",
-        (json_int_t)s->width, "intermediate_size", (json_int_t)s->hidden, "num_hidden_layers", (json_int_t)s->layers,
-        "num_attention_heads", (json_int_t)s->heads, "num_key_value_heads", (json_int_t)s->kv_heads, "head_dim",
-        (json_int_t)s->head_dim, "vocab_size", (json_int_t)s->vocab, "max_position_embeddings",
-        (json_int_t)s->context, "rms_norm_eps", s->norm_eps, "rope_theta", s->rope_base, "torch_dtype", "float32",
+        (json_int_t)s->width, "intermediate_size", (json_int_t)s->intermediate, "num_hidden_layers",
+        (json_int_t)s->layers, "num_attention_heads", (json_int_t)s->heads, "num_key_value_heads",
+        (json_int_t)s->kv_heads, "head_dim", (json_int_t)s->head_dim, "vocab_size", (json_int_t)s->vocab,
+        "max_position_embeddings", (json_int_t)s->context, "rms_norm_eps", s->norm_eps, "rope_theta", s->rope_base,
+        "torch_dtype", "float32",
         "tie_word_embeddings", (int)s->tied, "attention_bias", 0, "mlp_bias", 0, "transformers_version", "4.45.2");
     if (config && lp_tokenizer_bos(tokenizer) >= 0)
         json_object_set_new(config, "bos_token_id", json_integer(lp_tokenizer_bos(tokenizer)));
@@ -207,39 +209,22 @@ static lp_status save_config(const lp_model* m, const char* path) {
         json_object_set_new(config, "eos_token_id", json_integer(lp_tokenizer_eos(tokenizer)));
     char* text = config ? json_dumps(config, JSON_INDENT(2)) : NULL;
     json_decref(config);
-    if (!text) return lp__fail(m->ctx, LP_NOMEM, "out of memory while writing %s", path);
+    char* path = lp__path(m->ctx, folder, "config.json");
     lp__writer writer;
-    lp_status status = lp__writer_open(m->ctx, &writer, path);
+    lp_status status = text && path ? lp__writer_open(m->ctx, &writer, path)
+                                    : lp__fail(m->ctx, LP_NOMEM, "out of memory while writing %s/config.json", folder);
     if (status == LP_OK) {
         lp__writer_write(&writer, text, strlen(text));
         lp__writer_write(&writer, "\n", 1);
         status = lp__writer_commit(&writer);
     }
     free(text);
+    lp__free(m->ctx, path);
     return status;
 }
 
 lp_status lp_model_save(const lp_model* m, const lp_weights* w, const char* folder) {
     lp_status status = lp__mkdirs(m->ctx, folder);
-    if (status != LP_OK) return status;
-    const int64_t count = lp_params_count(w->params);
-    const size_t path_bytes = strlen(folder) + sizeof "/model.safetensors";
-    char* path = lp__alloc(m->ctx, path_bytes);
-    const char** names = lp__calloc(m->ctx, (size_t)count, sizeof *names);
-    if (path && names) {
-        for (int64_t i = 0; i < count; i++) {
-            const char* name = lp_params_name(w->params, i);
-            if (strncmp(name, "model.", 6) == 0 || strcmp(name, HEAD) == 0) names[i] = name;
-        }
-        static const char* const metadata[] = {"format", "pt", NULL};
-        snprintf(path, path_bytes, "%s/model.safetensors", folder);
-        status = lp_params_save(w->params, path, names, metadata);
-        snprintf(path, path_bytes, "%s/config.json", folder);
-        if (status == LP_OK) status = save_config(m, path);
-    } else {
-        status = LP_NOMEM;
-    }
-    lp__free(m->ctx, (void*)names);
-    lp__free(m->ctx, path);
-    return status;
+    if (status == LP_OK) status = lp__params_save_part(w->params, folder, "model.safetensors", "model.", HEAD);
+    return status == LP_OK ? save_config(m, folder) : status;
 }

@@ -32,7 +32,8 @@ static lp_tensor sample_categorical(lp_tape* t, lp_tensor log_p, lp_rng* rng) {
 
 /* mean-shaped copy of x, which may be a row or a scalar */
 static lp_tensor spread(lp_tape* t, lp_tensor mean, lp_tensor x) {
-    return lp_add(t, lp_scale(t, mean, 0.0), x);
+    if (!lp__inputs_ok(t, &mean, 1)) return NULL;
+    return lp_add(t, lp_zeros(t, mean->rows, mean->cols), x);
 }
 
 lp_tensor lp_sample(lp_tape* t, lp_dist pi, lp_rng* rng) {
@@ -52,8 +53,7 @@ lp_tensor lp_log_prob(lp_tape* t, lp_dist pi, lp_tensor a) {
 
 /* categorical: -sum_j p_j log p_j.  Gaussian: sum_j (1/2 + log(2 pi) / 2 + log std) */
 lp_tensor lp_entropy(lp_tape* t, lp_dist pi) {
-    if (pi.kind == LP_CATEGORICAL)
-        return lp_neg(t, lp_row_sum(t, lp_mul(t, lp_exp(t, pi.log_p), pi.log_p)));
+    if (pi.kind == LP_CATEGORICAL) return lp_row_entropy(t, pi.log_p);
     return lp_row_sum(t, lp_shift(t, spread(t, pi.mean, pi.log_std), 0.5 + HALF_LOG_2PI));
 }
 
@@ -62,8 +62,7 @@ lp_tensor lp_entropy(lp_tape* t, lp_dist pi) {
 lp_tensor lp_kl(lp_tape* t, lp_dist p, lp_dist q) {
     if (!LP__REQUIRE(t->ctx, p.kind == q.kind, "a divergence needs two distributions of one kind"))
         return lp__tape_fail(t, LP_INVALID);
-    if (p.kind == LP_CATEGORICAL)
-        return lp_row_sum(t, lp_mul(t, lp_exp(t, p.log_p), lp_sub(t, p.log_p, q.log_p)));
+    if (p.kind == LP_CATEGORICAL) return lp_row_kl(t, p.log_p, q.log_p);
     lp_tensor log_sp = spread(t, p.mean, p.log_std), log_sq = spread(t, p.mean, q.log_std);
     lp_tensor log_ratio = lp_sub(t, log_sp, log_sq);
     lp_tensor distance = lp_div(t, lp_sub(t, p.mean, q.mean), lp_exp(t, log_sq));

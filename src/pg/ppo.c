@@ -1,6 +1,6 @@
 /* PPO's arithmetic on ragged token sequences, as TRL 0.11.4's PPOTrainer does it on padded ones. Each function here is
  * named after its counterpart there in the comment above it. */
-#include "base/base.h"
+#include "tensor/tape.h"
 #include <logpi/pg.h>
 #include <math.h>
 
@@ -58,7 +58,12 @@ void lp_whiten(int64_t n, float* x, bool shift_mean) {
 
 /* PPOTrainer.loss */
 lp_tensor lp_ppo_loss(lp_tape* t, lp_tensor log_prob, lp_tensor value, const lp_ppo_loss_def* def) {
-    if (!log_prob || !value) return NULL; /* the tape has failed already */
+    lp_tensor in[2] = {log_prob, value};
+    if (!lp__inputs_ok(t, in, 2)) return NULL;
+    if (!LP__REQUIRE(lp_tape_ctx(t), def->normaliser > 0, "a loss is a mean over at least one token") ||
+        !LP__REQUIRE(lp_tape_ctx(t), log_prob->cols == 1 && value->cols == 1 && value->rows == log_prob->rows,
+                     "log-probabilities and values are [n, 1]"))
+        return lp__tape_fail(t, LP_INVALID);
     const int64_t n = log_prob->rows;
     lp_tensor old_log_prob = lp_const_f32(t, n, 1, def->old_log_prob);
     lp_tensor old_value = lp_const_f32(t, n, 1, def->old_value);
@@ -80,6 +85,15 @@ lp_tensor lp_ppo_loss(lp_tape* t, lp_tensor log_prob, lp_tensor value, const lp_
     return lp_scale(t, lp_sum(t, loss), 1.0 / def->normaliser);
 }
 
+void lp_spread_add(lp_spread* s, double x) {
+    const double delta = x - s->mean;
+    s->n++;
+    s->mean += delta / (double)s->n;
+    s->square += delta * (x - s->mean);
+}
+
+double lp_spread_var(const lp_spread* s) { return s->n > 1 ? s->square / (double)(s->n - 1) : (double)NAN; }
+
 void lp_ppo_sums_add(lp_ppo_sums* sums, int64_t n, const float* log_prob, const float* value, const float* entropy,
                      const lp_ppo_loss_def* def) {
     for (int64_t i = 0; i < n; i++) {
@@ -100,10 +114,8 @@ void lp_ppo_sums_add(lp_ppo_sums* sums, int64_t n, const float* log_prob, const 
         sums->policy_kl -= log_ratio;
         sums->entropy += entropy ? (double)entropy[i] : 0.0;
         sums->advantage += advantage;
-        sums->returns += returns;
-        sums->returns_square += returns * returns;
-        sums->value += old;
-        sums->value_square += old * old;
+        lp_spread_add(&sums->returns, returns);
+        lp_spread_add(&sums->value, old);
         sums->new_value += v;
         sums->value_error += error;
     }
@@ -124,7 +136,7 @@ void lp_moments_add(lp_moments* m, int64_t n, const double* x) {
     const double sum = square + m->var * m->count + delta * delta * m->count * count / total;
     m->mean += delta * count / total;
     m->var = sum / total;
-    m->std = sqrt(sum / (total - 1.0));
+    m->std = total > 1.0 ? sqrt(sum / (total - 1.0)) : 1.0;
     m->count = total;
 }
 

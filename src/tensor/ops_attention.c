@@ -122,28 +122,39 @@ static void attention_backward(lp__node* node) {
 }
 
 const lp__op lp__op_attention = {
-    "attention", {attention_forward, attention_forward}, {attention_backward, attention_backward}};
+    .name = "attention",
+    .forward = {attention_forward, attention_forward},
+    .backward = {attention_backward, attention_backward},
+};
 
-static bool spans_fill(lp_tape* t, lp_tensor q, lp_tensor k, const lp_attention_def* def, lp__span* spans) {
+bool lp__offsets_ok(int64_t sequences, const int64_t* offsets, int64_t* rows) {
+    if (sequences < 0 || !offsets || offsets[0] != 0) return false;
+    for (int64_t s = 0; s < sequences; s++) {
+        if (offsets[s + 1] < offsets[s]) return false;
+    }
+    *rows = offsets[sequences];
+    return true;
+}
+
+static bool spans_fill(lp_tape* t, lp_tensor k, const lp_attention_def* def, lp__span* spans) {
     for (int64_t s = 0; s < def->sequences; s++) {
         lp__span* span = &spans[s];
         span->first = def->offsets[s];
         span->count = def->offsets[s + 1] - def->offsets[s];
         span->slot = def->cache ? def->slot[s] : 0;
         span->past = def->cache ? lp_kv_length(def->cache, span->slot) : 0;
-        if (!LP__REQUIRE(t->ctx, span->count >= 0, "offsets must not fall")) return false;
         if (def->cache && !LP__REQUIRE(t->ctx, lp__kv_fits(def->cache, def->layer, span->slot, span->count, k->cols),
                                        "the rows do not fit into the key-value cache"))
             return false;
     }
-    return LP__REQUIRE(t->ctx, def->offsets[0] == 0 && def->offsets[def->sequences] == q->rows,
-                       "offsets must cover the rows exactly");
+    return true;
 }
 
 lp_tensor lp_attention(lp_tape* t, lp_tensor q, lp_tensor k, lp_tensor v, const lp_attention_def* def) {
     lp_tensor in[3] = {q, k, v};
     if (!lp__inputs_ok(t, in, 3)) return NULL;
     const int64_t heads = def->heads, kv_heads = def->kv_heads;
+    int64_t rows;
     if (!LP__REQUIRE(t->ctx, kv_heads > 0 && heads > 0 && heads % kv_heads == 0 && q->cols % heads == 0,
                      "kv_heads must divide heads, and heads the width of q") ||
         !LP__REQUIRE(t->ctx,
@@ -151,11 +162,15 @@ lp_tensor lp_attention(lp_tape* t, lp_tensor q, lp_tensor k, lp_tensor v, const 
                          v->cols == k->cols,
                      "k and v are [rows, kv_heads * head_dim]") ||
         !LP__REQUIRE(t->ctx, !def->cache || (!t->recording && t->type == LP_F32),
-                     "a cache needs a float tape that is not recording"))
+                     "a cache needs a float tape that is not recording") ||
+        !LP__REQUIRE(t->ctx, lp__offsets_ok(def->sequences, def->offsets, &rows) && rows == q->rows,
+                     "offsets must not fall, and cover the rows exactly") ||
+        !LP__REQUIRE(t->ctx, !def->cache || lp__kv_slots_ok(def->cache, def->sequences, def->slot),
+                     "every sequence needs a slot of the cache for itself"))
         return lp__tape_fail(t, LP_INVALID);
     lp__span* spans = lp__tape_alloc(t, (size_t)def->sequences * sizeof *spans);
     if (!spans) return NULL;
-    if (!spans_fill(t, q, k, def, spans)) return lp__tape_fail(t, LP_INVALID);
+    if (!spans_fill(t, k, def, spans)) return lp__tape_fail(t, LP_INVALID);
     lp__attr attr = {.attention = {heads, kv_heads, def->sequences, spans, def->cache, def->layer}};
     return lp__apply(t, &lp__op_attention, q->rows, q->cols, in, 3, &attr);
 }

@@ -27,10 +27,10 @@ KERNEL_FORWARD(log)
 KERNEL_FORWARD(tanh)
 KERNEL_FORWARD(sigmoid)
 
-#define OP(name, forward_f32)                             \
-    const lp__op lp__op_##name = {#name,                  \
-                                  {forward_f32, name##_forward_f64}, \
-                                  {name##_backward_f32, name##_backward_f64}};
+#define OP(op, forward_f32) \
+    const lp__op lp__op_##op = {.name = #op, \
+        .forward = {forward_f32, op##_forward_f64}, \
+        .backward = {op##_backward_f32, op##_backward_f64}};
 
 OP(neg, neg_forward_f32)
 OP(exp, exp_forward_kernel)

@@ -50,10 +50,13 @@ static void backward_row(void* user, int64_t index, int worker) {
     const int64_t vocab = node->in[1]->t.rows, row = job->first + index;
     float* z = job->z + index * vocab;
     scale_row(vocab, z, node->attr.head.temperature);
-    job->kernels->sum_exp(vocab, z, (float)node->attr.head.lse[row], z); /* p */
-    const float dy = (float)((double)((const float*)node->t.grad)[row] / node->attr.head.temperature);
-    for (int64_t j = 0; j < vocab; j++) z[j] *= -dy;
-    z[((const int32_t*)node->in[2]->t.data)[row]] += dy;
+    /* p = exp(z - lse), with what rounding lse to float loses put back as a factor */
+    const double lse = node->attr.head.lse[row], dy = (double)((const float*)node->t.grad)[row];
+    const double scaled = dy / node->attr.head.temperature;
+    job->kernels->sum_exp(vocab, z, (float)lse, z);
+    const float factor = (float)(-scaled * exp((double)(float)lse - lse));
+    for (int64_t j = 0; j < vocab; j++) z[j] *= factor;
+    z[((const int32_t*)node->in[2]->t.data)[row]] += (float)scaled;
 }
 
 /* Calls `row` for each row of each block of logits, then `after` (if not NULL) for the block. */
@@ -181,7 +184,11 @@ static void head_backward_f64(lp__node* node) {
 }
 
 const lp__op lp__op_head_logp = {
-    "head_logp", {head_forward, head_forward_f64}, {head_backward, head_backward_f64}};
+    .name = "head_logp",
+    .forward = {head_forward, head_forward_f64},
+    .backward = {head_backward, head_backward_f64},
+    .index = 2,
+};
 
 lp_tensor lp_head_logp(lp_tape* t, lp_tensor h, lp_tensor w, lp_tensor target, double temperature,
                        lp_tensor* entropy) {

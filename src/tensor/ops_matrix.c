@@ -13,6 +13,72 @@
 #undef real
 #undef FN
 
+/* ---- the reference of matmul and linear, in double ------------------------------------------------- */
+
+/* Y [m, n] = A [m, k] B [k, n] */
+static void matmul_forward_f64(lp__node* node) {
+    const double *a = node->in[0]->t.data, *b = node->in[1]->t.data;
+    double* y = node->t.data;
+    const int64_t m = node->t.rows, n = node->t.cols, k = node->in[0]->t.cols;
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t j = 0; j < n; j++) y[i * n + j] = 0;
+        for (int64_t l = 0; l < k; l++) {
+            const double ail = a[i * k + l];
+            for (int64_t j = 0; j < n; j++) y[i * n + j] += ail * b[l * n + j];
+        }
+    }
+}
+
+/* dA += dY B^T, dB += A^T dY */
+static void matmul_backward_f64(lp__node* node) {
+    const double *a = node->in[0]->t.data, *b = node->in[1]->t.data, *dy = node->t.grad;
+    double *da = lp__grad(node->in[0]), *db = lp__grad(node->in[1]);
+    const int64_t m = node->t.rows, n = node->t.cols, k = node->in[0]->t.cols;
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t l = 0; l < k; l++) {
+            double sum = 0;
+            for (int64_t j = 0; j < n; j++) {
+                sum += dy[i * n + j] * b[l * n + j];
+                if (db) db[l * n + j] += a[i * k + l] * dy[i * n + j];
+            }
+            if (da) da[i * k + l] += sum;
+        }
+    }
+}
+
+/* Y [m, n] = X [m, k] W^T + b, W [n, k], b [n] */
+static void linear_forward_f64(lp__node* node) {
+    const double *x = node->in[0]->t.data, *w = node->in[1]->t.data;
+    const double* b = node->in[2] ? node->in[2]->t.data : NULL;
+    double* y = node->t.data;
+    const int64_t m = node->t.rows, n = node->t.cols, k = node->in[0]->t.cols;
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t j = 0; j < n; j++) {
+            double sum = 0;
+            for (int64_t l = 0; l < k; l++) sum += x[i * k + l] * w[j * k + l];
+            y[i * n + j] = b ? sum + b[j] : sum;
+        }
+    }
+}
+
+static void linear_backward_f64(lp__node* node) {
+    const double *x = node->in[0]->t.data, *w = node->in[1]->t.data, *dy = node->t.grad;
+    double *dx = lp__grad(node->in[0]), *dw = lp__grad(node->in[1]), *db = lp__grad(node->in[2]);
+    const int64_t m = node->t.rows, n = node->t.cols, k = node->in[0]->t.cols;
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t j = 0; j < n; j++) {
+            const double d = dy[i * n + j];
+            for (int64_t l = 0; l < k; l++) {
+                if (dx) dx[i * k + l] += d * w[j * k + l];
+                if (dw) dw[j * k + l] += d * x[i * k + l];
+            }
+            if (db) db[j] += d;
+        }
+    }
+}
+
+/* ---- in float, by the kernels ---------------------------------------------------------------------- */
+
 /* Below this many multiplications a plain loop beats packing and the thread pool. It forms the same chains of fma, so
  * that a row has the same bits alone and in a batch that is not small. */
 enum { SMALL_PRODUCT = 4096 };
@@ -114,19 +180,24 @@ static void linear_backward_gemm(lp__node* node) {
     }
 }
 
-const lp__op lp__op_matmul = {"matmul",
-                              {matmul_forward_gemm, matmul_forward_f64},
-                              {matmul_backward_gemm, matmul_backward_f64}};
-const lp__op lp__op_linear = {"linear",
-                              {linear_forward_gemm, linear_forward_f64},
-                              {linear_backward_gemm, linear_backward_f64}};
-#define OP(name)                                                                 \
-    const lp__op lp__op_##name = {#name,                                         \
-                                  {name##_forward_f32, name##_forward_f64},      \
-                                  {name##_backward_f32, name##_backward_f64}};
-OP(transpose)
-OP(rows)
-OP(pick)
+const lp__op lp__op_matmul = {
+    .name = "matmul",
+    .forward = {matmul_forward_gemm, matmul_forward_f64},
+    .backward = {matmul_backward_gemm, matmul_backward_f64},
+};
+const lp__op lp__op_linear = {
+    .name = "linear",
+    .forward = {linear_forward_gemm, linear_forward_f64},
+    .backward = {linear_backward_gemm, linear_backward_f64},
+};
+#define OP(op, at) \
+    const lp__op lp__op_##op = {.name = #op, \
+        .forward = {op##_forward_f32, op##_forward_f64}, \
+        .backward = {op##_backward_f32, op##_backward_f64}, \
+        .index = at};
+OP(transpose, 0)
+OP(rows, 1)
+OP(pick, 1)
 
 lp_tensor lp_matmul(lp_tape* t, lp_tensor a, lp_tensor b) {
     lp_tensor in[2] = {a, b};

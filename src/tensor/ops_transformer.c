@@ -97,7 +97,10 @@ static void rmsnorm_backward(lp__node* node) {
 }
 
 const lp__op lp__op_rmsnorm = {
-    "rmsnorm", {rmsnorm_forward, rmsnorm_forward}, {rmsnorm_backward, rmsnorm_backward}};
+    .name = "rmsnorm",
+    .forward = {rmsnorm_forward, rmsnorm_forward},
+    .backward = {rmsnorm_backward, rmsnorm_backward},
+};
 
 lp_tensor lp_rmsnorm(lp_tape* t, lp_tensor x, lp_tensor w, double eps) {
     lp_tensor in[2] = {x, w};
@@ -149,7 +152,12 @@ static void rope_backward(lp__node* node) {
     if (job.out) for_ranges(&job, node->t.rows, node->t.cols);
 }
 
-const lp__op lp__op_rope = {"rope", {rope_forward, rope_forward}, {rope_backward, rope_backward}};
+const lp__op lp__op_rope = {
+    .name = "rope",
+    .forward = {rope_forward, rope_forward},
+    .backward = {rope_backward, rope_backward},
+    .index = 1,
+};
 
 lp_tensor lp_rope(lp_tape* t, lp_tensor x, lp_tensor position, int64_t head_dim, double base) {
     lp_tensor in[2] = {x, position};
@@ -168,7 +176,9 @@ lp_tensor lp_rope(lp_tape* t, lp_tensor x, lp_tensor position, int64_t head_dim,
 static void swiglu_run(const range_job* job, int64_t from, int64_t to) {
     lp__node* node = job->node;
     if (f64(node)) {
-        swiglu_range_f64(node, from, to);
+        const double *gate = node->in[0]->t.data, *up = node->in[1]->t.data;
+        double* y = node->t.data;
+        for (int64_t i = from; i < to; i++) y[i] = gate[i] / (1.0 + exp(-gate[i])) * up[i];
         return;
     }
     const float *gate = node->in[0]->t.data, *up = node->in[1]->t.data;
@@ -204,7 +214,10 @@ static void swiglu_backward(lp__node* node) {
 }
 
 const lp__op lp__op_swiglu = {
-    "swiglu", {swiglu_forward, swiglu_forward}, {swiglu_backward, swiglu_backward}};
+    .name = "swiglu",
+    .forward = {swiglu_forward, swiglu_forward},
+    .backward = {swiglu_backward, swiglu_backward},
+};
 
 lp_tensor lp_swiglu(lp_tape* t, lp_tensor gate, lp_tensor up) {
     lp_tensor in[2] = {gate, up};

@@ -10,6 +10,8 @@ struct lp_optim {
     void** first;  /* [count]: momentum, or the first moment; NULL where the kind has none */
     void** second; /* [count]: the second moment */
     int64_t steps;
+    void** saved; /* [count, 3]: weights, first, second at the savepoint; NULL: there is none */
+    int64_t saved_steps;
 };
 
 /* What every element of one step shares. */
@@ -49,21 +51,13 @@ lp_optim_def lp_optim_def_default(lp_optim_kind kind) {
 
 static lp_status check(lp_ctx* ctx, const lp_optim_def* def) {
     if (!LP__REQUIRE(ctx, def->cookie == COOKIE, "begin with lp_optim_def_default")) return LP_INVALID;
-    const struct {
-        const char* name;
-        double value, low, high;
-    } ranges[] = {
+    const lp__range ranges[] = {
         {"learning_rate", def->learning_rate, 0, 1e30}, {"beta1", def->beta1, 0, 0.9999999999},
         {"beta2", def->beta2, 0, 0.9999999999},         {"eps", def->eps, 0, 1e30},
         {"weight_decay", def->weight_decay, 0, 1e30},   {"momentum", def->momentum, 0, 1e30},
         {"alpha", def->alpha, 0, 1},                    {"max_grad_norm", def->max_grad_norm, 0, 1e300},
     };
-    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
-        if (!(ranges[i].value >= ranges[i].low && ranges[i].value <= ranges[i].high))
-            return lp__fail(ctx, LP_INVALID, "%s is %g: it must lie in [%g, %g]", ranges[i].name,
-                            ranges[i].value, ranges[i].low, ranges[i].high);
-    }
-    return LP_OK;
+    return lp__ranges_check(ctx, ranges, sizeof ranges / sizeof *ranges);
 }
 
 static lp__node* owner(const lp_optim* optim, int64_t i) { return lp__node_of(lp_params_get(optim->params, i)); }
@@ -97,9 +91,16 @@ lp_status lp_optim_create(lp_params* params, const lp_optim_def* def, lp_optim**
     return LP_OK;
 }
 
+static void forget_savepoint(lp_optim* optim) {
+    for (int64_t i = 0; optim->saved && i < 3 * optim->count; i++) lp__free(optim->params->ctx, optim->saved[i]);
+    lp__free(optim->params->ctx, optim->saved);
+    optim->saved = NULL;
+}
+
 void lp_optim_destroy(lp_optim* optim) {
     if (!optim) return;
     lp_ctx* ctx = optim->params->ctx;
+    forget_savepoint(optim);
     for (int64_t i = 0; i < optim->count; i++) {
         if (optim->first) lp__free(ctx, optim->first[i]);
         if (optim->second) lp__free(ctx, optim->second[i]);
@@ -195,4 +196,78 @@ lp_status lp_optim_step(lp_optim* optim, double* grad_norm) {
     lp_params_zero_grad(optim->params);
     lp_params_changed(optim->params);
     return LP_OK;
+}
+
+/* ---- savepoint ------------------------------------------------------------------------------------- */
+
+/* Weights and states of parameter i; a state that the kind does not have is NULL. */
+static void parts(const lp_optim* optim, int64_t i, void* parts[3]) {
+    parts[0] = owner(optim, i)->t.data;
+    parts[1] = optim->first[i];
+    parts[2] = optim->second[i];
+}
+
+static size_t part_bytes(const lp_optim* optim, int64_t i) {
+    return (size_t)lp__size(owner(optim, i)) * lp__dtype_bytes(optim->params->type);
+}
+
+static lp_status reserve_savepoint(lp_optim* optim) {
+    lp_ctx* ctx = optim->params->ctx;
+    if (optim->saved) return LP_OK;
+    optim->saved = lp__calloc(ctx, (size_t)(3 * optim->count), sizeof(void*));
+    if (!optim->saved) return LP_NOMEM;
+    for (int64_t i = 0; i < optim->count; i++) {
+        void* now[3];
+        parts(optim, i, now);
+        for (int j = 0; j < 3; j++) {
+            if (!now[j] || (optim->saved[3 * i + j] = lp__alloc(ctx, part_bytes(optim, i)))) continue;
+            forget_savepoint(optim);
+            return LP_NOMEM;
+        }
+    }
+    return LP_OK;
+}
+
+enum { COPY_PIECE = 1 << 18 }; /* bytes */
+
+typedef struct copy_job {
+    char* to;
+    const char* from;
+    size_t bytes;
+} copy_job;
+
+static void copy_piece(void* user, int64_t index, int worker) {
+    (void)worker;
+    const copy_job* job = user;
+    const size_t at = (size_t)index * COPY_PIECE;
+    memcpy(job->to + at, job->from + at, LP__MIN(job->bytes - at, (size_t)COPY_PIECE));
+}
+
+/* Copies all parts to the savepoint, or back. */
+static void copy_parts(lp_optim* optim, bool back) {
+    for (int64_t i = 0; i < optim->count; i++) {
+        void* now[3];
+        parts(optim, i, now);
+        for (int j = 0; j < 3; j++) {
+            if (!now[j]) continue;
+            void* saved = optim->saved[3 * i + j];
+            copy_job job = {back ? now[j] : saved, back ? saved : now[j], part_bytes(optim, i)};
+            lp__parallel_for(optim->params->ctx, (int64_t)((job.bytes + COPY_PIECE - 1) / COPY_PIECE), copy_piece, &job);
+        }
+    }
+}
+
+lp_status lp_optim_savepoint(lp_optim* optim) {
+    lp_status status = reserve_savepoint(optim);
+    if (status != LP_OK) return status;
+    copy_parts(optim, false);
+    optim->saved_steps = optim->steps;
+    return LP_OK;
+}
+
+void lp_optim_rollback(lp_optim* optim) {
+    if (!LP__REQUIRE(optim->params->ctx, optim->saved, "lp_optim_rollback needs a savepoint")) return;
+    copy_parts(optim, true);
+    optim->steps = optim->saved_steps;
+    lp_params_changed(optim->params);
 }

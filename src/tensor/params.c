@@ -111,6 +111,7 @@ lp_tensor lp_param_randn(lp_params* params, const char* name, int64_t rows, int6
 }
 
 lp_tensor lp_param_tied(lp_params* params, const char* name, lp_tensor base) {
+    if (!base) return NULL; /* it could not be made */
     const lp__item* item = find(params, name);
     if (item) return &item->node->t;
     lp__node* node = item_add(params, name, base->rows, base->cols);
@@ -187,18 +188,20 @@ void lp_params_fold(lp_params* params) {
 
 /* ---- gradient norm: squares summed in fixed pieces, the pieces in order ----------------------------- */
 
-enum { NORM_PIECE = 1 << 16 };
+enum { NORM_PIECE = 1 << 16, NORM_PIECES = 64 }; /* numbers in a piece; pieces shared out at a time */
 
 typedef struct norm_job {
     const lp__node* node;
     const lp__kernels* kernels;
-    double* sums;
+    int64_t first; /* piece of sums[0] */
+    double sums[NORM_PIECES];
 } norm_job;
 
 static void norm_piece(void* user, int64_t index, int worker) {
     (void)worker;
-    const norm_job* job = user;
-    const int64_t from = index * NORM_PIECE, n = LP__MIN(lp__size(job->node) - from, (int64_t)NORM_PIECE);
+    norm_job* job = user;
+    const int64_t from = (job->first + index) * NORM_PIECE;
+    const int64_t n = LP__MIN(lp__size(job->node) - from, (int64_t)NORM_PIECE);
     if (job->node->t.type == LP_F32) {
         job->sums[index] = job->kernels->sum_squares(n, (const float*)job->node->t.grad + from);
         return;
@@ -209,20 +212,15 @@ static void norm_piece(void* user, int64_t index, int worker) {
     job->sums[index] = sum;
 }
 
-double lp__grad_square_sum(lp_ctx* ctx, const lp__node* node) {
+static double grad_square_sum(lp_ctx* ctx, const lp__node* node) {
     const int64_t pieces = (lp__size(node) + NORM_PIECE - 1) / NORM_PIECE;
-    lp__arena* scratch = lp__scratch(ctx);
-    const lp__mark mark = lp__arena_mark(scratch);
-    double few[16];
-    double* sums = pieces <= 16 ? few : lp__arena_alloc(scratch, (size_t)pieces * sizeof *sums);
-    double total = (double)NAN;
-    if (sums) {
-        norm_job job = {node, lp__ctx_kernels(ctx), sums};
-        lp__parallel_for(ctx, pieces, norm_piece, &job);
-        total = 0;
-        for (int64_t i = 0; i < pieces; i++) total += sums[i];
+    norm_job job = {.node = node, .kernels = lp__ctx_kernels(ctx)};
+    double total = 0;
+    for (; job.first < pieces; job.first += NORM_PIECES) {
+        const int64_t n = LP__MIN(pieces - job.first, (int64_t)NORM_PIECES);
+        lp__parallel_for(ctx, n, norm_piece, &job);
+        for (int64_t i = 0; i < n; i++) total += job.sums[i];
     }
-    lp__arena_release(scratch, mark);
     return total;
 }
 
@@ -231,20 +229,35 @@ double lp_params_grad_norm(lp_params* params) {
     double total = 0;
     for (int64_t i = 0; i < params->count; i++) {
         const lp__node* node = params->items[i].node;
-        if (node->t.grad && !node->tied_to) total += lp__grad_square_sum(params->ctx, node);
+        if (node->t.grad && !node->tied_to) total += grad_square_sum(params->ctx, node);
     }
     return sqrt(total);
 }
 
-lp_status lp_params_copy(lp_params* to, const lp_params* from) {
+/* The first parameter of `from` that `in` does not have in this shape and type; NULL if it has them all. */
+static const char* first_missing(const lp_params* in, const lp_params* from) {
     for (int64_t i = 0; i < from->count; i++) {
         const lp__item* item = &from->items[i];
         if (item->node->tied_to) continue;
-        lp_tensor x = lp_params_find(to, item->name);
-        if (!x || x->rows != item->node->t.rows || x->cols != item->node->t.cols || x->type != from->type)
-            return lp__fail(to->ctx, LP_INVALID, "parameter %s is missing or of another shape or type",
-                            item->name);
-        memcpy(x->data, item->node->t.data, (size_t)lp__size(item->node) * lp__dtype_bytes(from->type));
+        const lp__item* other = find(in, item->name);
+        if (!other || other->node->tied_to || other->node->t.rows != item->node->t.rows ||
+            other->node->t.cols != item->node->t.cols || in->type != from->type)
+            return item->name;
+    }
+    return NULL;
+}
+
+lp_status lp_params_copy(lp_params* to, const lp_params* from) {
+    const char* name = first_missing(to, from);
+    if (!name) name = first_missing(from, to);
+    if (name)
+        return lp__fail(to->ctx, LP_INVALID,
+                        "nothing is copied: parameter %s is in one set only, or its shape or type differs", name);
+    for (int64_t i = 0; i < from->count; i++) {
+        const lp__node* node = from->items[i].node;
+        if (node->tied_to) continue;
+        memcpy(find(to, from->items[i].name)->node->t.data, node->t.data,
+               (size_t)lp__size(node) * lp__dtype_bytes(from->type));
     }
     lp_params_changed(to);
     return LP_OK;

@@ -17,7 +17,9 @@ struct lp_params {
     int64_t count, capacity;
 };
 
-/* Sum of the squares of a gradient, in double, in a fixed order; NaN when out of memory. */
-double lp__grad_square_sum(lp_ctx* ctx, const lp__node* node);
+/* Saves those parameters whose names begin with prefix, or are `other` (NULL: none), as folder/file, in the form that
+ * transformers reads. */
+lp_status lp__params_save_part(const lp_params* params, const char* folder, const char* file, const char* prefix,
+                               const char* other);
 
 #endif

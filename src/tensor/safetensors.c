@@ -85,3 +85,20 @@ lp_status lp_params_save(const lp_params* params, const char* path, const char* 
     lp__free(ctx, entries);
     return status;
 }
+
+lp_status lp__params_save_part(const lp_params* params, const char* folder, const char* file, const char* prefix,
+                               const char* other) {
+    static const char* const metadata[] = {"format", "pt", NULL};
+    lp_ctx* ctx = params->ctx;
+    const int64_t count = lp_params_count(params);
+    char* path = lp__path(ctx, folder, file);
+    const char** names = lp__calloc(ctx, (size_t)count, sizeof *names);
+    for (int64_t i = 0; names && i < count; i++) {
+        const char* name = lp_params_name(params, i);
+        if (strncmp(name, prefix, strlen(prefix)) == 0 || (other && strcmp(name, other) == 0)) names[i] = name;
+    }
+    lp_status status = path && names ? lp_params_save(params, path, names, metadata) : LP_NOMEM;
+    lp__free(ctx, (void*)names);
+    lp__free(ctx, path);
+    return status;
+}

@@ -25,6 +25,7 @@ void lp_tape_reset(lp_tape* tape) {
     lp__arena_reset(&tape->arena);
     tape->last = NULL;
     tape->status = LP_OK;
+    tape->walked = false;
 }
 
 void lp_tape_record(lp_tape* tape, bool recording) { tape->recording = recording; }
@@ -81,18 +82,14 @@ lp__node* lp__leaf(lp_tape* tape, lp_dtype type, int64_t rows, int64_t cols) {
 bool lp__inputs_ok(lp_tape* tape, const lp_tensor* inputs, int n_inputs) {
     if (tape->status != LP_OK) return false;
     for (int i = 0; i < n_inputs; i++) {
-        if (!LP__REQUIRE(tape->ctx, inputs[i] != NULL, "an input of an op is NULL")) {
-            lp__tape_fail(tape, LP_INVALID);
-            return false;
-        }
+        if (inputs[i]) continue;
+        /* a parameter that could not be made for want of memory is no mistake of the programmer */
+        const bool no_memory = lp_error_status(tape->ctx) == LP_NOMEM;
+        if (!no_memory) lp__assertion(tape->ctx, "input != NULL", __func__, "an input of an op is NULL");
+        lp__tape_fail(tape, no_memory ? LP_NOMEM : LP_INVALID);
+        return false;
     }
     return true;
-}
-
-/* Whether input i of the op is an index, which its constructor has checked, and not numbers of the tape's type. */
-static bool is_index(const lp__op* op, int i) {
-    return (i == 1 && (op == &lp__op_rows || op == &lp__op_pick || op == &lp__op_rope)) ||
-           (i == 2 && op == &lp__op_head_logp);
 }
 
 lp_tensor lp__apply(lp_tape* tape, const lp__op* op, int64_t rows, int64_t cols, const lp_tensor* inputs,
@@ -104,7 +101,7 @@ lp_tensor lp__apply(lp_tape* tape, const lp__op* op, int64_t rows, int64_t cols,
     for (int i = 0; i < n_inputs; i++) {
         if (!inputs[i]) continue; /* an optional input */
         node->in[i] = lp__node_of(inputs[i]);
-        if (!LP__REQUIRE(tape->ctx, inputs[i]->type == tape->type || is_index(op, i),
+        if (!LP__REQUIRE(tape->ctx, inputs[i]->type == tape->type || (i > 0 && i == op->index),
                          "an input has another type than the tape"))
             return lp__tape_fail(tape, LP_INVALID);
         if (tape->recording && inputs[i]->needs_grad) node->t.needs_grad = true;
@@ -135,14 +132,17 @@ lp_status lp_backward(lp_tape* tape, lp_tensor loss) {
     if (!LP__REQUIRE(tape->ctx, loss && loss->rows == 1 && loss->cols == 1, "a loss is [1, 1]") ||
         !LP__REQUIRE(tape->ctx, tape->recording, "the tape was not recording"))
         return LP_INVALID;
+    if (!LP__REQUIRE(tape->ctx, !tape->walked, "lp_backward was called already: reset the tape and record anew"))
+        return LP_INVALID;
     lp__node* root = lp__node_of(loss);
     if (!root->t.needs_grad) return LP_OK; /* it depends on no parameter */
     void* seed = lp__grad(root);
     if (!seed) return tape->status;
-    if (tape->type == LP_F64) {
-        *(double*)seed = 1.0;
+    tape->walked = true;
+    if (tape->type == LP_F64) { /* += : the loss may be a parameter itself */
+        *(double*)seed += 1.0;
     } else {
-        *(float*)seed = 1.0f;
+        *(float*)seed += 1.0f;
     }
     for (lp__node* node = root; node && tape->status == LP_OK; node = node->previous) {
         if (!node->op || !node->t.grad) continue;

@@ -17,6 +17,7 @@ typedef struct lp__op {
     const char* name;
     void (*forward[2])(lp__node* node);
     void (*backward[2])(lp__node* node);
+    int index; /* which input is an index (LP_I32), checked by the op's constructor; 0: none */
 } lp__op;
 
 #define LP__OP(name) extern const lp__op lp__op_##name;
@@ -74,6 +75,7 @@ struct lp_tape {
     bool recording;
     lp_status status;
     lp__node* last;
+    bool walked; /* backward has been: gradients of intermediate results are spent */
 };
 
 static inline lp__node* lp__node_of(lp_tensor x) { return (lp__node*)(uintptr_t)x; }
@@ -105,9 +107,18 @@ void* lp__grad_raw(lp__node* node, bool* fresh);
 /* W^T of a parameter W [out, in] packed for lp__gemm_packed; NULL if node is no parameter or memory is out. */
 const float* lp__packed_weight(lp_ctx* ctx, lp__node* w);
 
+/* ---- packed sequences: whether offsets [sequences + 1] begin at 0 and never fall; *rows is then where they end ---- */
+bool lp__offsets_ok(int64_t sequences, const int64_t* offsets, int64_t* rows);
+
 /* ---- key-value cache: the stored rows of a slot in a layer, [capacity, width] --------------------- */
 float* lp__kv_keys(lp_kv* kv, int64_t layer, int32_t slot);
 float* lp__kv_values(lp_kv* kv, int64_t layer, int32_t slot);
+/* Other numbers of slots and rows (both positive), all slots empty; memory is asked for only if there is too little. After
+ * LP_NOMEM the cache has no slots until it is reshaped again. */
+lp_status lp__kv_reshape(lp_kv* kv, int32_t slots, int64_t capacity);
+/* Whether every slot [n] is there, and none is named twice; NULL: false. */
+bool lp__kv_slots_ok(lp_kv* kv, int64_t n, const int32_t* slot);
+/* Whether `rows` more rows of `width` columns fit behind those of the slot, which must be there. */
 bool lp__kv_fits(const lp_kv* kv, int64_t layer, int32_t slot, int64_t rows, int64_t width);
 
 /* ---- a row of logits: its maximum, log sum exp, and (if not NULL) its entropy, all from one order of sums, so that

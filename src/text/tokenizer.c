@@ -7,8 +7,7 @@ lp__tokenizer_spec lp__tokenizer_spec_default(void) {
     return (lp__tokenizer_spec){.bos = -1, .eos = -1, .eot = -1, .pad = -1, .unk = -1};
 }
 
-/* ---- creation
- * ---------------------------------------------------------------------------------------- */
+/* ---- creation -------------------------------------------------------------------------------------- */
 
 static lp_status check_spec(lp_ctx* ctx, const lp__tokenizer_spec* spec) {
     if (spec->token_count < 1 || spec->token_count > LP__VOCABULARY_LIMIT) {
@@ -197,8 +196,7 @@ void lp_tokenizer_destroy(lp_tokenizer* t) {
     lp__free(ctx, t);
 }
 
-/* ---- questions
- * --------------------------------------------------------------------------------------- */
+/* ---- questions ------------------------------------------------------------------------------------- */
 
 int32_t lp_tokenizer_size(const lp_tokenizer* t) {
     return t->size;
@@ -246,8 +244,7 @@ const char* lp_tokenizer_spelling(const lp_tokenizer* t, int32_t id) {
     return in_range(t, id) ? t->spellings[id].data : "";
 }
 
-/* ---- ids to text
- * ------------------------------------------------------------------------------------- */
+/* ---- ids to text ----------------------------------------------------------------------------------- */
 
 static lp_status decode_raw(const lp_tokenizer* t, const int32_t* ids, int64_t n, unsigned flags,
                             lp_text* out) {

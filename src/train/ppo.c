@@ -1,8 +1,7 @@
 /* The PPO trainer: settings, creation, generation, saving. Its step is in ppo_step.c. */
 #include "train/ppo.h"
+#include "tensor/params.h"
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
 #include <time.h>
 
 enum { COOKIE = 0x70706f21 };
@@ -35,10 +34,7 @@ double lp__seconds(void) {
 
 static lp_status check_def(lp_ctx* ctx, const lp_ppo_def* d) {
     if (!LP__REQUIRE(ctx, d->cookie == COOKIE, "begin with lp_ppo_def_default")) return LP_INVALID;
-    const struct {
-        const char* name;
-        double value, low, high;
-    } ranges[] = {
+    const lp__range ranges[] = {
         {"learning_rate", d->learning_rate, 0, 1e6},
         {"mini_batch_size", (double)d->mini_batch_size, 1, 1e9},
         {"ppo_epochs", (double)d->ppo_epochs, 1, 1e9},
@@ -56,12 +52,7 @@ static lp_status check_def(lp_ctx* ctx, const lp_ppo_def* d) {
         {"score_clip", d->score_clip, 0, 1e300},
         {"micro_batch_size", (double)d->micro_batch_size, 0, 1e9},
     };
-    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
-        if (!(ranges[i].value >= ranges[i].low && ranges[i].value <= ranges[i].high))
-            return lp__fail(ctx, LP_INVALID, "%s is %g: it must lie in [%g, %g]", ranges[i].name, ranges[i].value,
-                            ranges[i].low, ranges[i].high);
-    }
-    return LP_OK;
+    return lp__ranges_check(ctx, ranges, sizeof ranges / sizeof *ranges);
 }
 
 /* The value head of AutoModelForCausalLMWithValueHead: one linear layer. */
@@ -98,7 +89,7 @@ lp_status lp_ppo_create(const lp_model* model, lp_weights* policy, const lp_weig
     ppo->moments = lp_moments_start();
     lp__arena_init(&ppo->arena, ctx, 1 << 16);
     ppo->tape = lp_tape_create(ctx, LP_F32);
-    status = ppo->tape && value_head(ppo) ? LP_OK : LP_NOMEM;
+    status = ppo->tape && value_head(ppo) ? lp_generator_create(model, &ppo->generator) : LP_NOMEM;
     lp_optim_def adam = lp_optim_def_default(LP_ADAM);
     adam.learning_rate = def->learning_rate;
     adam.max_grad_norm = def->max_grad_norm;
@@ -113,7 +104,7 @@ lp_status lp_ppo_create(const lp_model* model, lp_weights* policy, const lp_weig
 }
 
 static void rollout_free(lp_ctx* ctx, lp__rollout* r) {
-    void* blocks[] = {r->log_prob,  r->ref_log_prob, r->value,       r->entropy, r->kl,   r->reward,
+    void* blocks[] = {r->log_prob,  r->ref_log_prob, r->value,       r->kl,   r->reward,
                       r->advantage, r->returns,      r->sequence_kl, r->score,   r->order};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) lp__free(ctx, blocks[i]);
     *r = (lp__rollout){0};
@@ -122,6 +113,7 @@ static void rollout_free(lp_ctx* ctx, lp__rollout* r) {
 void lp_ppo_destroy(lp_ppo* ppo) {
     if (!ppo) return;
     lp_optim_destroy(ppo->optim);
+    lp_generator_destroy(ppo->generator);
     lp_tape_destroy(ppo->tape);
     lp__arena_free(&ppo->arena);
     rollout_free(ppo->ctx, &ppo->rollout);
@@ -143,27 +135,9 @@ lp_ppo_dists lp_ppo_last_dists(const lp_ppo* ppo) {
 }
 
 lp_status lp_ppo_save(const lp_ppo* ppo, const char* folder) {
-    lp_ctx* ctx = ppo->ctx;
-    const lp_params* params = lp_weights_params(ppo->policy);
     lp_status status = lp_model_save(ppo->model, ppo->policy, folder);
     if (status != LP_OK) return status;
-    const size_t path_bytes = strlen(folder) + sizeof "/value_head.safetensors";
-    const int64_t count = lp_params_count(params);
-    char* path = lp__alloc(ctx, path_bytes);
-    const char** names = lp__calloc(ctx, (size_t)count, sizeof *names);
-    status = path && names ? LP_OK : LP_NOMEM;
-    if (status == LP_OK) {
-        for (int64_t i = 0; i < count; i++) {
-            const char* name = lp_params_name(params, i);
-            if (strncmp(name, "v_head.", 7) == 0) names[i] = name;
-        }
-        static const char* const metadata[] = {"format", "pt", NULL};
-        snprintf(path, path_bytes, "%s/value_head.safetensors", folder);
-        status = lp_params_save(params, path, names, metadata);
-    }
-    lp__free(ctx, (void*)names);
-    lp__free(ctx, path);
-    return status;
+    return lp__params_save_part(lp_weights_params(ppo->policy), folder, "value_head.safetensors", "v_head.", NULL);
 }
 
 lp_status lp_ppo_generate(lp_ppo* ppo, const lp_prompts* prompts, lp_generation* batch) {
@@ -171,8 +145,8 @@ lp_status lp_ppo_generate(lp_ppo* ppo, const lp_prompts* prompts, lp_generation*
     lp_generate_def def = ppo->def.generate;
     def.seed = ppo->def.seed;
     def.round = ppo->rounds;
-    lp_status status = lp_generate(ppo->model, ppo->policy, &def, prompts->count, prompts->offsets,
-                                   prompts->tokens.ids, batch);
+    lp_status status = lp_generator_run(ppo->generator, ppo->policy, &def, prompts->count, prompts->offsets,
+                                        prompts->tokens.ids, batch);
     if (status == LP_OK) ppo->rounds++;
     ppo->generate_seconds = lp__seconds() - start;
     return status;

@@ -8,7 +8,7 @@
 /* A batch as the trainer sees it: one entry per response token, ragged; offsets are those of the generation. */
 typedef struct lp__rollout {
     int64_t capacity; /* tokens that the arrays have room for */
-    float *log_prob, *ref_log_prob, *value, *entropy;
+    float *log_prob, *ref_log_prob, *value;
     float *kl, *reward, *advantage, *returns;
     int64_t sequence_capacity;
     double *sequence_kl, *score;  /* [sequences] */
@@ -33,6 +33,7 @@ struct lp_ppo {
     lp_ppo_def def;
     lp_optim* optim;
     lp_tensor value_weight, value_bias;
+    lp_generator* generator;
     lp_tape* tape;
     lp__arena arena; /* parts and gathered columns; reset with the tape */
     lp__rollout rollout;
@@ -44,10 +45,11 @@ struct lp_ppo {
     double generate_seconds;
 };
 
-/* What the policy says about the response tokens of a part. */
+/* What a model says about the response tokens of a part, [rows, 1]; all NULL after a failure of the tape. */
 typedef struct lp__said {
-    lp_tensor log_prob, entropy, value; /* [rows, 1]; value NULL for a reference */
+    lp_tensor log_prob, value, entropy;
 } lp__said;
+typedef enum lp__ask { LP__ASK_LOG_PROB = 0, LP__ASK_VALUE = 1, LP__ASK_ENTROPY = 2 } lp__ask;
 
 /* Monotonic clock. */
 double lp__seconds(void);
@@ -55,10 +57,11 @@ double lp__seconds(void);
 lp_status lp__part_build(lp_ppo* ppo, const lp_generation* batch, const int32_t* list, int64_t count, lp__part* part);
 /* How many of list[0..count) make the next micro-batch: at least one. */
 int64_t lp__part_size(const lp_ppo* ppo, const lp_generation* batch, const int32_t* list, int64_t count);
-lp__said lp__part_forward(lp_ppo* ppo, const lp_weights* weights, const lp__part* part, bool value);
+/* ask: what besides the log-probability, or-ed. */
+lp__said lp__part_forward(lp_ppo* ppo, const lp_weights* weights, const lp__part* part, unsigned ask);
 
-/* Log-probabilities of policy and reference, entropies and values of the whole batch, without gradients; with the full
- * KL penalty also the divergence of each token, into rollout.kl. */
+/* Log-probabilities of policy and reference, and values, of the whole batch, without gradients; with the full KL penalty
+ * also the divergence of each token, into rollout.kl. */
 lp_status lp__ppo_score_pass(lp_ppo* ppo, const lp_generation* batch);
 
 #endif

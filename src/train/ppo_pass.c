@@ -65,63 +65,69 @@ static lp_tensor predicting_states(lp_ppo* ppo, const lp_weights* weights, const
     return lp_rows(ppo->tape, hidden, lp_const_i32(ppo->tape, part->rows, 1, part->row));
 }
 
-lp__said lp__part_forward(lp_ppo* ppo, const lp_weights* weights, const lp__part* part, bool value) {
+lp__said lp__part_forward(lp_ppo* ppo, const lp_weights* weights, const lp__part* part, unsigned ask) {
     lp__said said = {0};
     lp_tensor states = predicting_states(ppo, weights, part);
     lp_tensor target = lp_const_i32(ppo->tape, part->rows, 1, part->target);
-    said.log_prob = lp_model_log_prob(ppo->tape, weights, states, target, 1.0, &said.entropy);
-    if (value) said.value = lp_linear(ppo->tape, states, ppo->value_weight, ppo->value_bias);
-    return said;
+    lp_tensor* entropy = ask & LP__ASK_ENTROPY ? &said.entropy : NULL;
+    said.log_prob = lp_model_log_prob(ppo->tape, weights, states, target, 1.0, entropy);
+    if (ask & LP__ASK_VALUE) said.value = lp_linear(ppo->tape, states, ppo->value_weight, ppo->value_bias);
+    return lp_tape_status(ppo->tape) == LP_OK ? said : (lp__said){0};
 }
 
 /* Puts a column of a part back to where its sequences stand in the rollout. */
-static void scatter(const lp__part* part, lp_tensor column, float* to) {
-    const float* from = lp_f32(column);
+static void scatter(const lp__part* part, const float* column, float* to) {
     for (int64_t i = 0; i < part->sequences; i++) {
-        memcpy(to + part->first[i], from, (size_t)part->count[i] * sizeof(float));
-        from += part->count[i];
+        memcpy(to + part->first[i], column, (size_t)part->count[i] * sizeof(float));
+        column += part->count[i];
     }
 }
 
-/* KL(policy || reference) over the whole vocabulary, for each response token of a part:
- * sum_j p_j (log p_j - log q_j), from logits of a few rows at a time. */
-static lp_status full_kl(lp_ppo* ppo, const lp__part* part, lp_tensor states, lp_tensor ref_states) {
+/* The states that predict the response tokens, in the trainer's arena; NULL after a failure. */
+static float* keep_states(lp_ppo* ppo, const lp_weights* weights, const lp__part* part) {
+    lp_tape_reset(ppo->tape);
+    lp_tensor states = predicting_states(ppo, weights, part);
+    if (!states) return NULL;
+    const size_t bytes = (size_t)(states->rows * states->cols) * sizeof(float);
+    float* kept = lp__arena_alloc(&ppo->arena, bytes);
+    if (kept) memcpy(kept, states->data, bytes);
+    return kept;
+}
+
+/* KL(policy || reference) over the whole vocabulary, for each response token of a part, into the rollout. The tape holds
+ * the logits of a few rows at a time. */
+static lp_status full_kl(lp_ppo* ppo, const lp__part* part) {
     lp_tape* t = ppo->tape;
-    float* kl = lp__arena_alloc(&ppo->arena, (size_t)part->rows * sizeof(float));
-    if (!kl) return LP_NOMEM;
+    const int64_t width = lp_model_get_shape(ppo->model).width;
+    const float* h = keep_states(ppo, ppo->policy, part);
+    const float* h_ref = h ? keep_states(ppo, ppo->reference, part) : NULL;
+    float* kl = h_ref ? lp__arena_alloc(&ppo->arena, (size_t)part->rows * sizeof(float)) : NULL;
+    if (!kl) return lp_tape_status(t) != LP_OK ? lp_tape_status(t) : LP_NOMEM;
     for (int64_t from = 0; from < part->rows; from += KL_ROWS) {
-        const int64_t n = LP__MIN(part->rows - from, (int64_t)KL_ROWS), width = states->cols;
-        lp_tensor h = lp_const_f32(t, n, width, lp_f32(states) + from * width);
-        lp_tensor h_ref = lp_const_f32(t, n, width, lp_f32(ref_states) + from * width);
-        lp_tensor d = lp_kl(t, lp_categorical(t, lp_model_logits(t, ppo->policy, h)),
-                            lp_categorical(t, lp_model_logits(t, ppo->reference, h_ref)));
+        const int64_t n = LP__MIN(part->rows - from, (int64_t)KL_ROWS);
+        lp_tape_reset(t);
+        lp_tensor z = lp_model_logits(t, ppo->policy, lp_const_f32(t, n, width, h + from * width));
+        lp_tensor z_ref = lp_model_logits(t, ppo->reference, lp_const_f32(t, n, width, h_ref + from * width));
+        lp_tensor d = lp_kl(t, lp_categorical(t, z), lp_categorical(t, z_ref));
         if (!d) return lp_tape_status(t);
         memcpy(kl + from, lp_f32(d), (size_t)n * sizeof(float));
     }
-    for (int64_t i = 0; i < part->sequences; i++) {
-        memcpy(ppo->rollout.kl + part->first[i], kl, (size_t)part->count[i] * sizeof(float));
-        kl += part->count[i];
-    }
+    scatter(part, kl, ppo->rollout.kl);
     return LP_OK;
 }
 
 static lp_status score_part(lp_ppo* ppo, const lp__part* part) {
     lp__rollout* r = &ppo->rollout;
     lp_tape_reset(ppo->tape);
-    const lp__said said = lp__part_forward(ppo, ppo->policy, part, true);
-    if (!said.value) return lp_tape_status(ppo->tape);
-    scatter(part, said.log_prob, r->log_prob);
-    scatter(part, said.entropy, r->entropy);
-    scatter(part, said.value, r->value);
+    const lp__said said = lp__part_forward(ppo, ppo->policy, part, LP__ASK_VALUE);
+    if (!said.log_prob) return lp_tape_status(ppo->tape);
+    scatter(part, lp_f32(said.log_prob), r->log_prob);
+    scatter(part, lp_f32(said.value), r->value);
     lp_tape_reset(ppo->tape);
-    const lp__said ref = lp__part_forward(ppo, ppo->reference, part, false);
-    if (!ref.entropy) return lp_tape_status(ppo->tape);
-    scatter(part, ref.log_prob, r->ref_log_prob);
-    if (ppo->def.kl_penalty != LP_KL_FULL) return LP_OK;
-    lp_tape_reset(ppo->tape);
-    lp_tensor states = predicting_states(ppo, ppo->policy, part);
-    lp_tensor ref_states = predicting_states(ppo, ppo->reference, part);
-    return ref_states ? full_kl(ppo, part, states, ref_states) : lp_tape_status(ppo->tape);
+    const lp__said ref = lp__part_forward(ppo, ppo->reference, part, LP__ASK_LOG_PROB);
+    if (!ref.log_prob) return lp_tape_status(ppo->tape);
+    scatter(part, lp_f32(ref.log_prob), r->ref_log_prob);
+    return ppo->def.kl_penalty == LP_KL_FULL ? full_kl(ppo, part) : LP_OK;
 }
 
 lp_status lp__ppo_score_pass(lp_ppo* ppo, const lp_generation* b) {

@@ -17,7 +17,7 @@ static bool grow(lp_ctx* ctx, float** array, int64_t n) {
 static bool rollout_reserve(lp_ppo* ppo, int64_t sequences, int64_t tokens) {
     lp__rollout* r = &ppo->rollout;
     if (tokens > r->capacity) {
-        float** arrays[] = {&r->log_prob, &r->ref_log_prob, &r->value,     &r->entropy,
+        float** arrays[] = {&r->log_prob, &r->ref_log_prob, &r->value,
                             &r->kl,       &r->reward,       &r->advantage, &r->returns};
         for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
             if (!grow(ppo->ctx, arrays[i], tokens)) return false;
@@ -116,17 +116,13 @@ static lp_status micro_batch(lp_ppo* ppo, const lp__part* part, double normalise
                             .returns = gather(ppo, part, r->returns)};
     if (!loss.old_log_prob || !loss.old_value || !loss.advantage || !loss.returns) return LP_NOMEM;
     lp_tape_reset(ppo->tape);
-    const lp__said said = lp__part_forward(ppo, ppo->policy, part, true);
-    if (!said.value) return lp_tape_status(ppo->tape);
+    const lp__said said = lp__part_forward(ppo, ppo->policy, part, LP__ASK_VALUE | LP__ASK_ENTROPY);
+    if (!said.log_prob) return lp_tape_status(ppo->tape);
     const float* log_prob = lp_f32(said.log_prob);
     for (int64_t i = 0; i < part->rows; i++)
         *max_dev = fmax(*max_dev, fabs(exp((double)log_prob[i] - (double)loss.old_log_prob[i]) - 1.0));
     lp_ppo_sums_add(sums, part->rows, log_prob, lp_f32(said.value), lp_f32(said.entropy), &loss);
     return lp_backward(ppo->tape, lp_ppo_loss(ppo->tape, said.log_prob, said.value, &loss));
-}
-
-static double variance(double sum, double square, double n) { /* ddof 1 */
-    return n > 1 ? (square - sum * sum / n) / (n - 1) : (double)NAN;
 }
 
 /* Adds the statistics of one minibatch; they are means over minibatches in the end. */
@@ -141,13 +137,13 @@ static void add_metrics(lp_ppo_metrics* m, const lp_ppo_sums* s, double vf_coef,
     m->policy_clipfrac += s->clipped / n;
     m->policy_advantages_mean += s->advantage / n;
     m->policy_ratio += s->ratio / n;
-    m->returns_mean += s->returns / n;
-    m->returns_var += variance(s->returns, s->returns_square, n);
+    m->returns_mean += s->returns.mean;
+    m->returns_var += lp_spread_var(&s->returns);
     m->val_vpred += s->new_value / n;
     m->val_error += s->value_error / n;
     m->val_clipfrac += s->value_clipped / n;
-    m->val_mean += s->value / n;
-    m->val_var += variance(s->value, s->value_square, n);
+    m->val_mean += s->value.mean;
+    m->val_var += lp_spread_var(&s->value);
     m->grad_norm += grad_norm;
 }
 
@@ -179,15 +175,27 @@ static lp_status mini_batch(lp_ppo* ppo, const lp_generation* b, const int32_t* 
         if (status == LP_OK) add_metrics(m, &counted, d->vf_coef, grad_norm);
     }
     if (status != LP_OK) lp_params_zero_grad(lp_weights_params(ppo->policy));
-    if (first) m->ratio_max_dev = max_dev;
+    if (first) m->ratio_max_dev = fmax(m->ratio_max_dev, max_dev);
     *policy_kl = sums.policy_kl / (double)sums.n;
     return status;
+}
+
+/* A step is whole or leaves no trace: before the first of several updates all that they move is remembered. */
+static lp_status undo(lp_ppo* ppo, lp_status status, int64_t updates, int64_t of) {
+    if (updates > 0) lp_optim_rollback(ppo->optim);
+    return lp__fail_at(ppo->ctx, status, "step %lld, update %lld of %lld", (long long)ppo->steps + 1,
+                       (long long)updates + 1, (long long)of);
 }
 
 static lp_status epochs(lp_ppo* ppo, const lp_generation* b, const int32_t* permutations, lp_ppo_metrics* m) {
     const lp_ppo_def* d = &ppo->def;
     int32_t* order = ppo->rollout.order;
+    const int64_t most = d->ppo_epochs * (b->sequences / d->mini_batch_size);
     int64_t steps = 0;
+    if (most > 1) {
+        lp_status status = lp_optim_savepoint(ppo->optim);
+        if (status != LP_OK) return status;
+    }
     for (int64_t epoch = 0; epoch < d->ppo_epochs; epoch++) {
         if (permutations) {
             memcpy(order, permutations + epoch * b->sequences, (size_t)b->sequences * sizeof *order);
@@ -198,7 +206,7 @@ static lp_status epochs(lp_ppo* ppo, const lp_generation* b, const int32_t* perm
         double policy_kl = 0;
         for (int64_t i = 0; i < b->sequences; i += d->mini_batch_size, steps++) {
             lp_status status = mini_batch(ppo, b, order + i, m, &policy_kl, steps == 0);
-            if (status != LP_OK) return status;
+            if (status != LP_OK) return undo(ppo, status, steps, most);
         }
         if (d->early_stopping && policy_kl > 1.5 * d->target_kl) break;
     }
@@ -214,26 +222,16 @@ static lp_status epochs(lp_ppo* ppo, const lp_generation* b, const int32_t* perm
 
 /* ---- the step -------------------------------------------------------------------------------------- */
 
-typedef struct spread {
-    double mean, std; /* ddof 1; NaN for one entry */
-} spread;
-
-static spread spread_of(int64_t n, const double* x) {
-    double sum = 0, square = 0;
-    for (int64_t i = 0; i < n; i++) sum += x[i];
-    const double mean = sum / (double)n;
-    for (int64_t i = 0; i < n; i++) square += (x[i] - mean) * (x[i] - mean);
-    return (spread){mean, n > 1 ? sqrt(square / (double)(n - 1)) : (double)NAN};
+static lp_spread spread_of(int64_t n, const double* x) {
+    lp_spread spread = {0};
+    for (int64_t i = 0; i < n; i++) lp_spread_add(&spread, x[i]);
+    return spread;
 }
 
-static spread spread_of_lengths(int64_t n, const int64_t* offsets) {
-    double sum = (double)(offsets[n] - offsets[0]), square = 0;
-    const double mean = sum / (double)n;
-    for (int64_t i = 0; i < n; i++) {
-        const double d = (double)(offsets[i + 1] - offsets[i]) - mean;
-        square += d * d;
-    }
-    return (spread){mean, n > 1 ? sqrt(square / (double)(n - 1)) : (double)NAN};
+static lp_spread spread_of_lengths(int64_t n, const int64_t* offsets) {
+    lp_spread spread = {0};
+    for (int64_t i = 0; i < n; i++) lp_spread_add(&spread, (double)(offsets[i + 1] - offsets[i]));
+    return spread;
 }
 
 /* What PPOTrainer.record_step_stats computes from the batch as a whole. */
@@ -248,23 +246,37 @@ static void batch_metrics(lp_ppo* ppo, const lp_generation* b, const double* sco
         }
         kl += r->sequence_kl[s];
     }
-    const spread score = spread_of(b->sequences, r->score), reward = spread_of(b->sequences, scores);
-    const spread queries = spread_of_lengths(b->sequences, b->prompt_offsets);
-    const spread responses = spread_of_lengths(b->sequences, b->response_offsets);
+    const lp_spread score = spread_of(b->sequences, r->score), reward = spread_of(b->sequences, scores);
+    const lp_spread queries = spread_of_lengths(b->sequences, b->prompt_offsets);
+    const lp_spread responses = spread_of_lengths(b->sequences, b->response_offsets);
     m->objective_kl = kl / (double)b->sequences;
     m->objective_kl_coef = ppo->kl_coef;
     m->objective_entropy = entropy / (double)b->sequences;
     m->mean_non_score_reward = -ppo->kl_coef * kl / (double)b->response_offsets[b->sequences];
     m->mean_scores = score.mean;
-    m->std_scores = score.std;
+    m->std_scores = sqrt(lp_spread_var(&score));
     m->reward_mean = reward.mean;
-    m->reward_std = reward.std;
+    m->reward_std = sqrt(lp_spread_var(&reward));
     m->learning_rate = ppo->def.learning_rate;
     m->queries_len_mean = queries.mean;
-    m->queries_len_std = queries.std;
+    m->queries_len_std = sqrt(lp_spread_var(&queries));
     m->responses_len_mean = responses.mean;
-    m->responses_len_std = responses.std;
+    m->responses_len_std = sqrt(lp_spread_var(&responses));
     m->time_generate = ppo->generate_seconds;
+}
+
+/* Whether responses are drawn from the whole softmax, so that their log-probabilities are those of learning. */
+static bool draws_from_all(const lp_generate_def* d) {
+    return d->temperature == 1.0 && d->top_k == 0 && d->top_p >= 1.0 && d->min_new_tokens == 0;
+}
+
+/* The largest |ratio - 1| of a token's probability when it was drawn and now. */
+static double sampling_dev(const lp_ppo* ppo, const lp_generation* b) {
+    double dev = 0;
+    if (!b->log_probs || !draws_from_all(&ppo->def.generate)) return 0;
+    for (int64_t i = 0; i < b->response_offsets[b->sequences]; i++)
+        dev = fmax(dev, fabs(exp((double)ppo->rollout.log_prob[i] - (double)b->log_probs[i]) - 1.0));
+    return dev;
 }
 
 lp_status lp_ppo_step(lp_ppo* ppo, const lp_generation* batch, const double* scores, const int32_t* permutations,
@@ -282,6 +294,7 @@ lp_status lp_ppo_step(lp_ppo* ppo, const lp_generation* batch, const double* sco
     lp_moments moments = ppo->moments;
     advantages(ppo, batch, scores, &moments);
     batch_metrics(ppo, batch, scores, &m);
+    m.ratio_max_dev = sampling_dev(ppo, batch);
     m.time_forward = lp__seconds() - start;
     status = epochs(ppo, batch, permutations, &m);
     if (status != LP_OK) return status;

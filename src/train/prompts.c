@@ -5,9 +5,14 @@
 
 lp_status lp_prompts_add(lp_ctx* ctx, lp_prompts* prompts, const lp_model* model, const char* text, bool chat) {
     const lp_tokenizer* tokenizer = lp_model_tokenizer(model);
-    int64_t* offsets = lp__realloc(ctx, prompts->offsets, (size_t)(prompts->count + 2) * sizeof *offsets);
-    if (!offsets) return LP_NOMEM;
-    prompts->offsets = offsets;
+    if (prompts->count + 2 > prompts->room) {
+        const int64_t room = LP__MAX(2 * prompts->room, (int64_t)16);
+        int64_t* bigger = lp__realloc(ctx, prompts->offsets, (size_t)room * sizeof *bigger);
+        if (!bigger) return LP_NOMEM;
+        prompts->offsets = bigger;
+        prompts->room = room;
+    }
+    int64_t* offsets = prompts->offsets;
     offsets[prompts->count] = prompts->tokens.count;
     if (text[0] == 0) return lp__fail(ctx, LP_INVALID, "prompt %lld is empty", (long long)prompts->count + 1);
     const lp_message message = {"user", text};

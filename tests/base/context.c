@@ -95,6 +95,40 @@ static void destroy_frees_what_was_left(void** state) {
     lp_ctx_destroy(NULL);
 }
 
+typedef struct thing {
+    lp__owned owned;
+    lp_ctx* ctx;
+    char name;
+    char* order; /* names of those destroyed, in order */
+} thing;
+
+static void destroy_thing(lp__owned* owned) {
+    const thing* t = (thing*)(void*)owned;
+    assert_non_null(lp__alloc(t->ctx, 10)); /* the context is whole until all are gone */
+    t->order[strlen(t->order)] = t->name;
+}
+
+static void what_a_context_owns_is_destroyed_with_it(void** state) {
+    (void)state;
+    char order[8] = "";
+    heap h = {0};
+    lp_ctx_def def = def_of(&h, 2);
+    lp_ctx* ctx = lp_ctx_create(&def, NULL, 0);
+    thing* things[5];
+    for (int i = 0; i < 5; i++) {
+        things[i] = lp__calloc(ctx, 1, sizeof *things[i]);
+        *things[i] = (thing){.ctx = ctx, .name = (char)('a' + i), .order = order};
+        lp__own(ctx, &things[i]->owned, destroy_thing);
+    }
+    lp__disown(ctx, &things[4]->owned);
+    lp__disown(ctx, &things[2]->owned);
+    lp__disown(ctx, &things[0]->owned);
+    lp__own(ctx, &things[2]->owned, destroy_thing);
+    lp_ctx_destroy(ctx);
+    assert_string_equal(order, "cdb"); /* the newest first */
+    assert_int_equal(h.blocks, 0);
+}
+
 static void realloc_keeps_contents_and_alignment(void** state) {
     (void)state;
     heap h = {0};
@@ -363,6 +397,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_of_creation_fails_in_turn),
         cmocka_unit_test(destroy_frees_what_was_left),
+        cmocka_unit_test(what_a_context_owns_is_destroyed_with_it),
         cmocka_unit_test(realloc_keeps_contents_and_alignment),
         cmocka_unit_test(definition_is_checked),
         cmocka_unit_test(isa_is_chosen),

@@ -18,6 +18,7 @@ expect 0 'updates/s' "$logpi" bench linear --seconds 0.05
 expect 0 '"unit":"updates/s"' "$logpi" bench tape --seconds 0.05 --json
 expect 0 'llama' "$logpi" info "$tiny"
 expect 0 '"layers":2,' "$logpi" info "$tiny" --json
+expect 0 '"intermediate":[0-9]+,' "$logpi" info "$tiny" --json
 expect 0 '"finish_reason":"(stop|length)"' "$logpi" generate --model "$tiny" --prompt hello --max_new_tokens 8 --json
 expect 0 '"text"' "$logpi" generate --model "$tiny" --chat --prompt hello --max_new_tokens 8 --json
 

@@ -1,26 +1,10 @@
 /* The tiny model beside transformers (tests/oracles/hf_logits.py tiny): logits and every gradient within 1e-5 of the
  * largest entry, greedy tokens equal. Generation: alone and in company, limits, and what must be refused. */
 #include "json.h"
-
-#include <logpi/lm.h>
+#include "lm/gguf_build.h"
+#include "lm/rig.h"
 
 enum { ROOM = 4096 };
-
-typedef struct rig {
-    lp_ctx* ctx;
-    lp_model* model;
-    lp_weights* weights;
-} rig;
-
-static rig set_up(int threads) {
-    rig r;
-    lp_ctx_def def = lp_ctx_def_default();
-    def.threads = threads;
-    r.ctx = lp_ctx_create(&def, NULL, 0);
-    assert_int_equal(lp_model_open(r.ctx, LP_MODELS "/tiny.gguf", &r.model), LP_OK);
-    assert_int_equal(lp_model_load_weights(r.model, true, &r.weights), LP_OK);
-    return r;
-}
 
 static int64_t ids(json_t* list, int32_t* to) {
     double x[ROOM];
@@ -264,10 +248,57 @@ static void saved(void** state) {
     lp_ctx_destroy(r.ctx);
 }
 
+/* A model that was not closed: its file is, with the context. */
+static void the_file_closes_with_the_context(void** state) {
+    (void)state;
+    const int before = open_files();
+    for (int closed = 0; closed < 2; closed++) {
+        rig r = set_up(2);
+        lp_model* other;
+        assert_int_equal(lp_model_open(r.ctx, LP_MODELS "/tiny.gguf", &other), LP_OK);
+        assert_int_equal(open_files(), before + 2);
+        if (closed) lp_model_close(r.model);
+        lp_ctx_destroy(r.ctx);
+        assert_int_equal(open_files(), before);
+    }
+}
+
+/* A file that is there but lacks a part of a model is damaged, not missing. */
+static void half_a_model(void** state) {
+    (void)state;
+    lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
+    gguf_bytes b;
+    put_header(&b, 0, 2);
+    put_key(&b, "general.architecture", LP__GGUF_STRING), put_string(&b, "llama");
+    put_key(&b, "tokenizer.ggml.model", LP__GGUF_STRING), put_string(&b, "gpt2");
+    put_array(&b, "tokenizer.ggml.merges", LP__GGUF_STRING, 1), put_string(&b, "a b");
+    put_key(&b, "tokenizer.ggml.pre", LP__GGUF_STRING), put_string(&b, "smollm");
+    for (uint8_t keys = 1; keys <= 4; keys++) {
+        b.data[16] = keys;
+        char path[] = "/tmp/logpi-test-XXXXXX";
+        FILE* f = fdopen(mkstemp(path), "wb");
+        assert_non_null(f);
+        assert_int_equal(fwrite(b.data, 1, b.n, f), b.n);
+        fclose(f);
+        lp_model* model;
+        const lp_status status = lp_model_open(ctx, path, &model);
+        remove(path);
+        assert_null(model);
+        assert_true(status == LP_FORMAT || (status == LP_UNSUPPORTED && keys == 3));
+        assert_int_equal(lp_error_status(ctx), status);
+        assert_non_null(strstr(lp_error(ctx), path));
+        assert_non_null(strstr(lp_error(ctx), "tokenizer.ggml."));
+    }
+    lp_model* model;
+    assert_int_equal(lp_model_open(ctx, "/tmp/no such file", &model), LP_NOT_FOUND);
+    lp_ctx_destroy(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(transformers), cmocka_unit_test(company_changes_nothing), cmocka_unit_test(truncated_sampling),
         cmocka_unit_test(refused),      cmocka_unit_test(saved),
+        cmocka_unit_test(the_file_closes_with_the_context), cmocka_unit_test(half_a_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

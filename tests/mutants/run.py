@@ -13,9 +13,10 @@ import tempfile
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 PPO, PASS, TRAIN = "src/pg/ppo.c", "src/train/ppo_pass.c", "src/train/ppo_step.c"
+REDUCE = "src/tensor/reduce.inc"
 DIST, OPTIM, HEAD = "src/pg/dist.c", "src/tensor/optim.c", "src/tensor/ops_head.c"
 
-# name, file, the text that is right, the mistake, tests that should notice
+# name, file, the text that is right (blanks and line breaks do not matter), the mistake, tests that should notice
 MUTANTS = [
     ("sign of the policy loss", PPO,
      "lp_neg(t, lp_const_f32(t, n, 1, def->advantage))", "lp_const_f32(t, n, 1, def->advantage)",
@@ -43,7 +44,7 @@ MUTANTS = [
      "lp_tensor old_value = lp_const_f32(t, n, 1, def->old_value);", "lp_tensor old_value = value;", ["pg/trl"]),
     ("ddof 0 in whitening", PPO, "sqrt(square / (double)(n - 1) + 1e-8)", "sqrt(square / (double)n + 1e-8)",
      ["pg/trl"]),
-    ("ddof 0 in the variances", TRAIN, "(square - sum * sum / n) / (n - 1)", "(square - sum * sum / n) / n",
+    ("ddof 0 in the variances", PPO, "s->square / (double)(s->n - 1)", "s->square / (double)s->n",
      ["train/trl_steps"]),
     ("the value loss without its half", PPO, "lp_scale(t, value_loss, 0.5 * def->vf_coef)",
      "lp_scale(t, value_loss, def->vf_coef)", ["pg/trl"]),
@@ -89,18 +90,19 @@ MUTANTS = [
      "lp_tensor returns = lp_const_f32(t, n, 1, def->returns);",
      "lp_tensor returns = lp_add(t, lp_const_f32(t, n, 1, def->returns), lp_sub(t, value, lp_detach(t, value)));",
      ["pg/trl"]),
-    ("too much detached: the weights of a divergence", DIST, "lp_mul(t, lp_exp(t, p.log_p), lp_sub",
-     "lp_mul(t, lp_exp(t, lp_detach(t, p.log_p)), lp_sub", ["tensor/gradcheck"]),
-    ("a divergence turned round", DIST, "lp_exp(t, p.log_p), lp_sub(t, p.log_p, q.log_p)",
-     "lp_exp(t, q.log_p), lp_sub(t, q.log_p, p.log_p)", ["pg/rungs"]),
+    ("too much detached: the weights of a divergence", REDUCE, "dy[i] * p * (lp[j] - lq[j] + (real)1)",
+     "dy[i] * p * ((real)1 + 0 * lq[j])", ["tensor/gradcheck"]),
+    ("a divergence turned round", DIST, "lp_row_kl(t, p.log_p, q.log_p)", "lp_row_kl(t, q.log_p, p.log_p)", ["pg/rungs"]),
+    ("an outcome ruled out makes an entropy of NaN", REDUCE, "if (p != 0) sum -= ", "sum -= ", ["pg/rungs"]),
+    ("an outcome ruled out makes a divergence of NaN", REDUCE, "if (p != 0) sum += ", "sum += ", ["pg/rungs"]),
     ("the Gaussian density without its width", DIST, "lp_scale(t, lp_square(t, z), 0.5), pi.log_std);",
      "lp_scale(t, lp_square(t, z), 0.5), lp_scale(t, pi.log_std, 0.0));", ["pg/rungs"]),
     ("ddof 0 in the running moments", PPO, "sqrt(sum / (total - 1.0))", "sqrt(sum / total)", ["pg/trl"]),
     # the trainer
     ("targets shifted by one token", PASS, "part->target[row] = response[j];",
      "part->target[row] = response[j > 0 ? j - 1 : 0];", ["train/trl_steps"]),
-    ("the policy scores itself as reference", PASS, "lp__part_forward(ppo, ppo->reference, part, false)",
-     "lp__part_forward(ppo, ppo->policy, part, false)", ["train/trl_steps"]),
+    ("the policy scores itself as reference", PASS, "lp__part_forward(ppo, ppo->reference, part, LP__ASK_LOG_PROB)",
+     "lp__part_forward(ppo, ppo->policy, part, LP__ASK_LOG_PROB)", ["train/trl_steps"]),
     ("advantages not whitened", TRAIN, "    lp_whiten(n, r->advantage, true);\n", "", ["train/trl_steps"]),
     ("values clipped round the returns", TRAIN, ".old_value = gather(ppo, part, r->value)",
      ".old_value = gather(ppo, part, r->returns)", ["train/trl_steps"]),
@@ -114,12 +116,18 @@ MUTANTS = [
     # tensors
     ("gradients are not cleared after a step", OPTIM, "    lp_params_zero_grad(optim->params);\n", "",
      ["tensor/optim"]),
-    ("packed weights outlive a step", OPTIM, "    lp_params_changed(optim->params);\n", "", ["train/trl_steps"]),
+    ("packed weights outlive a step", OPTIM, "    lp_params_changed(optim->params);\n    return", "    return",
+     ["train/trl_steps"]),
+    ("packed weights outlive a rollback", OPTIM, "    lp_params_changed(optim->params);\n}", "}", ["tensor/optim"]),
+    ("a rollback keeps the count of steps", OPTIM, "    optim->steps = optim->saved_steps;\n", "", ["tensor/optim"]),
+    ("a refused step keeps the updates before", TRAIN, "    if (updates > 0) lp_optim_rollback(ppo->optim);\n", "",
+     ["train/failures"]),
+    ("a stale batch does not show", TRAIN, "m.ratio_max_dev = sampling_dev(ppo, batch);", "sampling_dev(ppo, batch);",
+     ["train/ppo"]),
     ("a gradient of NaN moves the weights", OPTIM, "if (!isfinite(norm)) return", "if (!isfinite(norm) && norm < 0) return",
      ["tensor/optim"]),
     ("the head forgets the temperature backward", HEAD,
-     "(float)((double)((const float*)node->t.grad)[row] / node->attr.head.temperature)",
-     "((const float*)node->t.grad)[row]", ["tensor/ops"]),
+     "scaled = dy / node->attr.head.temperature;", "scaled = dy;", ["tensor/ops"]),
     ("sequences of a batch see each other", "src/tensor/attention.inc",
      "        k += span->first * ld;\n        v += span->first * ld;\n",
      "        k += 0 * span->first;\n        v += 0 * span->first;\n", ["tensor/gradcheck"]),
@@ -141,11 +149,11 @@ MUTANTS = [
     ("the least probable action as mode", DIST, "lp_at(log_p, i, j) > lp_at(log_p, i, best)",
      "lp_at(log_p, i, j) < lp_at(log_p, i, best)", ["pg/rungs"]),
     ("clipping makes small gradients larger", OPTIM, "fmin(1.0, def->max_grad_norm / (norm + 1e-6))",
-     "def->max_grad_norm / (norm + 1e-6)", ["tensor/details"]),
+     "def->max_grad_norm / (norm + 1e-6)", ["tensor/optim"]),
     ("the last piece of a parameter stands still", OPTIM, "(lp__size(job.node) + PIECE - 1) / PIECE, run_piece",
-     "LP__MAX(lp__size(job.node) / PIECE, 1), run_piece", ["tensor/details"]),
+     "LP__MAX(lp__size(job.node) / PIECE, 1), run_piece", ["tensor/optim"]),
     ("AdamW with another standard decay", OPTIM, "kind == LP_ADAMW ? 0.01 : 0.0", "kind == LP_ADAMW ? 0.001 : 0.0",
-     ["tensor/details"]),
+     ["tensor/optim"]),
     ("whitened rewards lose their mean", TRAIN, "lp_whiten(n, r->reward, false)", "lp_whiten(n, r->reward, true)",
      ["train/trl_steps"]),
     ("scores scaled but not centred", TRAIN, "(scores[s] - shift)", "(scores[s] - 0 * shift)", ["train/details"]),
@@ -195,15 +203,24 @@ def run_test(folder, test):
     return f"{test}: {failed[1]}"
 
 
+def places(text, right):
+    """Where `right` stands in the text, as (begin, end), whatever blanks and line breaks lie in between."""
+    at = [i for i, c in enumerate(text) if not c.isspace()]
+    squeezed, wanted = "".join(text[i] for i in at), "".join(right.split())
+    begins = [m.start() for m in re.finditer(f"(?={re.escape(wanted)})", squeezed)]
+    return [(at[b], at[b + len(wanted) - 1] + 1) for b in begins]
+
+
 def run_one(folder, name, path, right, wrong, tests):
     """The test and the case that noticed, or a complaint beginning with '!'."""
     full = os.path.join(folder, path)
     with open(full) as f:
         text = f.read()
-    if text.count(right) != 1:
-        return f"! its text stands {text.count(right)} times in {path}"
+    found = places(text, right)
+    if len(found) != 1:
+        return f"! its text stands {len(found)} times in {path}"
     with open(full, "w") as f:
-        f.write(text.replace(right, wrong))
+        f.write(text[:found[0][0]] + wrong + text[found[0][1]:])
     try:
         status, said = build(folder, tests)
         if status != 0:

@@ -241,6 +241,47 @@ static void mode(void** state) {
     lp_ctx_destroy(ctx);
 }
 
+/* An outcome that is ruled out (a logit of -inf) adds nothing to entropy and divergence, nor to their gradients; where
+ * only q rules it out the divergence is infinite. As torch.distributions.Categorical. */
+static void ruled_out(void** state) {
+    (void)state;
+    lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
+    for (int type = LP_F32; type <= LP_F64; type++) {
+        lp_tape* t = lp_tape_create(ctx, (lp_dtype)type);
+        const double z[3] = {0, -INFINITY, log(3)}, other[3] = {log(2), -INFINITY, 0}, all[3] = {0, 0, 0};
+        lp_tensor in = lp_input_f64(t, 1, 3, z), in_q = lp_input_f64(t, 1, 3, other);
+        lp_dist p = lp_categorical(t, in), q = lp_categorical(t, in_q), r = lp_categorical(t, lp_const_f64(t, 1, 3, all));
+        lp_tensor entropy = lp_entropy(t, p), kl = lp_kl(t, p, q);
+        const double h = -0.25 * log(0.25) - 0.75 * log(0.75);
+        const double d = 0.25 * log(0.25 / (2.0 / 3)) + 0.75 * log(0.75 / (1.0 / 3));
+        assert_close(lp_item(entropy), h, 1e-6);
+        assert_close(lp_item(kl), d, 1e-6);
+        assert_close(lp_item(lp_kl(t, p, r)), log(3) - h, 1e-6);
+        assert_true(isinf(lp_item(lp_kl(t, r, p))));
+        assert_int_equal(lp_backward(t, lp_add(t, entropy, kl)), LP_OK);
+        /* dH/dz_j = -p_j (log p_j + H);  dD/dz_j = p_j (log p_j/q_j - D);  dD/dzq_j = q_j - p_j */
+        const double pj[3] = {0.25, 0, 0.75}, qj[3] = {2.0 / 3, 0, 1.0 / 3};
+        for (int j = 0; j < 3; j++) {
+            const double want = j == 1 ? 0 : -pj[j] * (log(pj[j]) + h) + pj[j] * (log(pj[j] / qj[j]) - d);
+            assert_close(lp_grad_at(in, 0, j), want, 1e-6);
+            assert_close(lp_grad_at(in_q, 0, j), qj[j] - pj[j], 1e-6);
+        }
+        lp_tape_destroy(t);
+    }
+    lp_ctx_destroy(ctx);
+}
+
+/* The entropy of a Gaussian does not know its mean, be it infinite. */
+static void entropy_without_the_mean(void** state) {
+    (void)state;
+    lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
+    lp_tape* t = lp_tape_create(ctx, LP_F64);
+    const double mean[2] = {INFINITY, 1}, log_std[2] = {0.3, -0.2};
+    lp_dist pi = lp_gaussian(t, lp_const_f64(t, 1, 2, mean), lp_const_f64(t, 1, 2, log_std));
+    assert_close(lp_item(lp_entropy(t, pi)), 1.0 + log(2 * acos(-1)) + 0.1, 1e-12);
+    lp_ctx_destroy(ctx);
+}
+
 /* NaN logits: no action, a status, and later ops do nothing. */
 static void nan_logits(void** state) {
     (void)state;
@@ -260,6 +301,7 @@ int main(void) {
         cmocka_unit_test(numpy_program), cmocka_unit_test(torch_program), cmocka_unit_test(closed_form),
         cmocka_unit_test(large_logits),  cmocka_unit_test(categorical),   cmocka_unit_test(normal),
         cmocka_unit_test(sampling),      cmocka_unit_test(mode),          cmocka_unit_test(nan_logits),
+        cmocka_unit_test(ruled_out),     cmocka_unit_test(entropy_without_the_mean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

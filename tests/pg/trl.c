@@ -105,11 +105,6 @@ static void take(const ppo_case* c, const float* from, json_t* rows, float* to) 
     }
 }
 
-/* Unbiased variance from the sums of n numbers and of their squares. */
-static double variance(double sum, double square, double n) {
-    return n > 1 ? (square - sum * sum / n) / (n - 1) : (double)NAN;
-}
-
 /* The arrays of a minibatch, from those of the case. */
 typedef struct minibatch {
     int64_t n;
@@ -203,13 +198,13 @@ static void check_minibatch(lp_ctx* ctx, const ppo_case* c, json_t* b, int* abov
                  {"policy/policykl", sums.policy_kl / count},
                  {"policy/clipfrac", sums.clipped / count},
                  {"policy/advantages_mean", sums.advantage / count},
-                 {"returns/mean", sums.returns / count},
-                 {"returns/var", variance(sums.returns, sums.returns_square, count)},
+                 {"returns/mean", sums.returns.mean},
+                 {"returns/var", lp_spread_var(&sums.returns)},
                  {"val/vpred", sums.new_value / count},
                  {"val/error", sums.value_error / count},
                  {"val/clipfrac", sums.value_clipped / count},
-                 {"val/mean", sums.value / count},
-                 {"val/var", variance(sums.value, sums.value_square, count)}};
+                 {"val/mean", sums.value.mean},
+                 {"val/var", lp_spread_var(&sums.value)}};
     json_t* stats = json_at(b, "stats");
     assert_int_equal(json_object_size(stats), sizeof table / sizeof *table);
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
@@ -334,9 +329,30 @@ static void moments(void** state) {
     json_decref(root);
 }
 
+/* A single score has no deviation: it is left as it is, and not divided by infinity. */
+static void one_score(void** state) {
+    (void)state;
+    lp_moments running = lp_moments_start();
+    const double score = 3;
+    lp_moments_add(&running, 1, &score);
+    assert_close(running.mean, 3, 1e-12);
+    assert_close(running.std, 1, 0);
+}
+
+/* Numbers that are large beside their spread keep it. */
+static void spreads(void** state) {
+    (void)state;
+    lp_spread s = {0};
+    assert_true(isnan(lp_spread_var(&s)));
+    for (int i = 0; i < 3; i++) lp_spread_add(&s, 1e9 + i);
+    assert_close(s.mean, 1e9 + 1, 0);
+    assert_close(lp_spread_var(&s), 1, 1e-9);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(cases), cmocka_unit_test(controllers),
                                        cmocka_unit_test(whitening), cmocka_unit_test(entropies),
-                                       cmocka_unit_test(moments)};
+                                       cmocka_unit_test(moments),
+                                       cmocka_unit_test(one_score), cmocka_unit_test(spreads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

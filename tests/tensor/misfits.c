@@ -73,11 +73,25 @@ static lp_tensor attend_cached(rig* r, int64_t rows_there, int32_t slot, int64_t
     return y;
 }
 
-static lp_tensor attend_falling(rig* r) {
-    const int64_t offsets[] = {0, 2, 1, 3};
-    const lp_attention_def def = {.heads = 1, .kv_heads = 1, .sequences = 3, .offsets = offsets};
+/* Three rows in so many sequences. */
+static lp_tensor attend_packed(rig* r, int64_t sequences, const int64_t* offsets) {
+    const lp_attention_def def = {
+        .heads = 1, .kv_heads = 1, .sequences = sequences, .offsets = offsets};
     return lp_attention(r->t, z(r->t, 3, 2), z(r->t, 3, 2), z(r->t, 3, 2), &def);
 }
+#define OFFSETS(...) ((const int64_t[]){__VA_ARGS__})
+
+/* Two sequences, of two rows and of one, in these slots. */
+static lp_tensor attend_slots(rig* r, const int32_t* slot) {
+    const int64_t offsets[] = {0, 2, 3};
+    const lp_attention_def def = {2, 2, 2, offsets, r->kv, slot, 1};
+    for (int32_t i = 0; i < 2; i++) lp_kv_clear(r->kv, i);
+    lp_tape_record(r->t, false);
+    lp_tensor y = lp_attention(r->t, z(r->t, 3, 4), z(r->t, 3, 4), z(r->t, 3, 4), &def);
+    lp_tape_record(r->t, true);
+    return y;
+}
+#define SLOTS(...) ((const int32_t[]){__VA_ARGS__})
 
 static lp_tensor divergence_of_two_kinds(lp_tape* t) {
     return lp_kl(t, lp_categorical(t, z(t, 2, 3)), lp_gaussian(t, z(t, 2, 3), z(t, 2, 3)));
@@ -131,7 +145,18 @@ static lp_tensor divergence_of_two_kinds(lp_tape* t) {
     X("attention, width of v", attend(r, 4, 2, 8, 4, 6, 3, NULL, 0, 0))                            \
     X("attention, rows left over", attend(r, 4, 2, 8, 4, 4, 2, NULL, 0, 0))                        \
     X("attention, rows that are not there", attend(r, 4, 2, 8, 4, 4, 4, NULL, 0, 0))               \
-    X("attention, offsets that fall", attend_falling(r))                                           \
+    X("attention, offsets that fall", attend_packed(r, 3, OFFSETS(0, 2, 1, 3)))                    \
+    X("attention, offsets that fall at the end", attend_packed(r, 2, OFFSETS(0, 4, 3)))            \
+    X("attention, offsets that begin late", attend_packed(r, 2, OFFSETS(1, 2, 3)))                 \
+    X("attention, offsets that begin early", attend_packed(r, 2, OFFSETS(-1, 2, 3)))               \
+    X("attention, offsets far away", attend_packed(r, 2, OFFSETS(INT64_MIN, INT64_MAX, 3)))        \
+    X("attention, no offsets", attend_packed(r, 1, NULL))                                          \
+    X("attention, fewer sequences than none", attend_packed(r, -1, OFFSETS(0, 3)))                 \
+    X("attention, no slots", attend_slots(r, NULL))                                                \
+    X("attention, a slot for two", attend_slots(r, SLOTS(1, 1)))                                   \
+    X("attention, a slot that is not there", attend_slots(r, SLOTS(0, 2)))                         \
+    X("attention, a slot below the first", attend_slots(r, SLOTS(-1, 0)))                          \
+    X("attention, a slot far away", attend_slots(r, SLOTS(0, INT32_MAX)))                          \
     X("attention, a cache on a recording tape", attend(r, 4, 2, 8, 4, 4, 3, r->kv, 0, 0))          \
     X("attention, a cache that is full", attend_cached(r, 1, 0, 0, 4))                             \
     X("attention, another layer", attend_cached(r, 0, 0, 2, 4))                                    \
@@ -166,6 +191,7 @@ static void ops(void** state) {
     assert_non_null(
         attend(r, 4, 2, 8, 4, 4, 3, NULL, 0, 0)); /* what fits is computed, after all that */
     assert_non_null(attend_cached(r, 0, 1, 1, 4));
+    assert_non_null(attend_slots(r, SLOTS(1, 0)));
     assert_int_equal(r->assertions, 1);
     lp_ctx_destroy(r->ctx);
 }
@@ -191,6 +217,11 @@ static void the_rest(void** state) {
     expect(r, "a loss of two numbers",
            lp_backward(r->t, lp_row_sum(r->t, lp_exp(r->t, w))) == LP_INVALID);
     expect(r, "no loss", lp_backward(r->t, NULL) == LP_INVALID);
+    assert_int_equal(lp_backward(r->t, lp_sum(r->t, w)), LP_OK);
+    expect(r, "backward twice", lp_backward(r->t, lp_sum(r->t, w)) == LP_INVALID);
+    for (int j = 0; j < 6; j++) assert_close(lp_grad_at(w, 0, j), 1, 0);
+    lp_params_zero_grad(r->params);
+    lp_tape_reset(r->t);
     lp_tape_record(r->t, false);
     expect(r, "nothing recorded", lp_backward(r->t, lp_sum(r->t, lp_exp(r->t, w))) == LP_INVALID);
     for (int j = 0; j < 6; j++) assert_close(lp_grad_at(w, 0, j), 0, 0);
@@ -204,6 +235,27 @@ static void the_rest(void** state) {
     assert_null(optim);
     lp_kv* kv;
     expect(r, "an empty cache", lp_kv_create(r->ctx, 1, 0, 1, 1, &kv) == LP_INVALID);
+    kv = r->kv;
+    lp_kv_advance(kv, 1, 2);
+    for (int i = 0; i < 3; i++) {
+        const int32_t slot = (const int32_t[]){-1, 2, INT32_MAX}[i];
+        expect(r, "the length of a slot that is not there", lp_kv_length(kv, slot) == 0);
+        expect(r, "an end of it", (lp_kv_clear(kv, slot), true));
+        expect(r, "an advance of it", (lp_kv_advance(kv, slot, 1), true));
+        expect(r, "a copy of it", (lp_kv_fork(kv, slot, 0), true));
+        expect(r, "a copy to it", (lp_kv_fork(kv, 1, slot), true));
+    }
+    expect(r, "a copy to itself", (lp_kv_fork(kv, 1, 1), true));
+    expect(r, "more rows than there is room for", (lp_kv_advance(kv, 1, 2), true));
+    expect(r, "far more", (lp_kv_advance(kv, 1, INT64_MAX), true));
+    expect(r, "fewer rows", (lp_kv_advance(kv, 1, -1), true));
+    assert_int_equal(lp_error_status(r->ctx), LP_INVALID);
+    assert_int_equal(lp_kv_length(kv, 0), 0);
+    assert_int_equal(lp_kv_length(kv, 1), 2);
+    lp_kv_advance(kv, 1, 1); /* what fits is done */
+    lp_kv_fork(kv, 1, 0);
+    assert_int_equal(lp_kv_length(kv, 0), 3);
+    assert_int_equal(r->assertions, 0);
     lp_gradcheck_case none = {.name = "none"};
     lp_gradcheck_result result;
     expect(r, "a case of no inputs", lp_gradcheck_run(r->ctx, &none, 0, &result) == LP_INVALID);

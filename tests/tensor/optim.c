@@ -95,6 +95,12 @@ static void clipping(void** state) {
     assert_close(lp_at(w, 0, 0), -0.6, 1e-6);
     assert_close(lp_at(w, 0, 1), -0.8, 1e-6);
     assert_close(lp_grad_at(w, 0, 1), 0, 0); /* cleared */
+    const double zero[2] = {0, 0}, small[2] = {0.03, 0.04}; /* below the limit: as it is */
+    set(w, zero, false);
+    set(w, small, true);
+    assert_int_equal(lp_optim_step(optim, NULL), LP_OK);
+    assert_close(lp_at(w, 0, 0), -0.03, 1e-8);
+    assert_close(lp_at(w, 0, 1), -0.04, 1e-8);
     lp_ctx_destroy(ctx);
 }
 
@@ -250,9 +256,102 @@ static void bad_settings(void** state) {
     lp_ctx_destroy(ctx);
 }
 
+/* A parameter of several pieces and a rest: every element takes the same step. */
+static void every_element_moves(void** state) {
+    (void)state;
+    enum { COLS = 100003 };
+    for (int kind = LP_SGD; kind <= LP_RMSPROP; kind++) {
+        lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
+        lp_params* params = lp_params_create(ctx, LP_F32, true);
+        lp_tensor w = lp_param(params, "w", 1, COLS);
+        const lp_optim_def def = lp_optim_def_default((lp_optim_kind)kind);
+        lp_optim* optim;
+        double norm;
+        assert_int_equal(lp_optim_create(params, &def, &optim), LP_OK);
+        for (int j = 0; j < COLS; j++) lp_grad_f32(w)[j] = 0.5f;
+        assert_int_equal(lp_optim_step(optim, &norm), LP_OK);
+        assert_close(norm, 0.5 * sqrt(COLS), 1e-9 * COLS);
+        assert_true(lp_at(w, 0, 0) < 0);
+        for (int j = 1; j < COLS; j++) assert_close(lp_at(w, 0, j), lp_at(w, 0, 0), 1e-9);
+        lp_ctx_destroy(ctx);
+    }
+}
+
+/* torch.optim's standard settings */
+static void standard_settings(void** state) {
+    (void)state;
+    for (int kind = LP_SGD; kind <= LP_RMSPROP; kind++) {
+        const lp_optim_def def = lp_optim_def_default((lp_optim_kind)kind);
+        assert_close(def.weight_decay, kind == LP_ADAMW ? 0.01 : 0.0, 0);
+        assert_close(def.learning_rate, 1e-3, 0);
+        assert_close(def.beta1, 0.9, 0);
+        assert_close(def.beta2, 0.999, 0);
+        assert_close(def.eps, 1e-8, 0);
+        assert_close(def.alpha, 0.99, 0);
+    }
+}
+
+/* w . w by the packed copy of w, beside the sum over its elements */
+static void assert_packed_follows(lp_ctx* ctx, lp_tensor w) {
+    lp_tape* t = lp_tape_create(ctx, LP_F32);
+    double square = 0;
+    for (int64_t j = 0; j < w->cols; j++) square += lp_at(w, 0, j) * lp_at(w, 0, j);
+    assert_close(lp_item(lp_linear(t, w, w, NULL)), square, 1e-3 * square);
+    lp_tape_destroy(t);
+}
+
+/* Back at a savepoint everything is as it was: the same gradients lead to the same bits once more, from the count of
+ * steps that Adam corrects by to the packed copy of a weight. */
+static void savepoints(void** state) {
+    (void)state;
+    enum { COLS = 70001 };
+    for (int kind = LP_SGD; kind <= LP_RMSPROP; kind++) {
+        lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
+        lp_params* params = lp_params_create(ctx, LP_F32, true);
+        lp_rng rng = lp_rng_philox(4, LP_FOR_TEST, 0, 0);
+        lp_tensor w = lp_param_randn(params, "w", 1, COLS, &rng), b = lp_param_randn(params, "b", 1, 3, &rng);
+        lp_optim_def def = lp_optim_def_default((lp_optim_kind)kind);
+        def.momentum = 0.9;
+        def.learning_rate = 0.1;
+        lp_optim* optim;
+        assert_int_equal(lp_optim_create(params, &def, &optim), LP_OK);
+        float *course[3][2], *grad = malloc(COLS * sizeof(float));
+        lp_rng_normal_f32(&rng, grad, COLS);
+        for (int round = 0; round < 3; round++) { /* two steps; back; the same two; back; the same two */
+            if (round == 0) {
+                memcpy(w->grad, grad, COLS * sizeof(float));
+                assert_int_equal(lp_optim_step(optim, NULL), LP_OK);
+                assert_int_equal(lp_optim_savepoint(optim), LP_OK);
+            } else {
+                lp_optim_rollback(optim);
+            }
+            assert_packed_follows(ctx, w);
+            for (int step = 0; step < 2; step++) {
+                memcpy(w->grad, grad, COLS * sizeof(float));
+                lp_grad_f32(b)[0] = 1;
+                assert_int_equal(lp_optim_step(optim, NULL), LP_OK);
+            }
+            for (int i = 0; i < 2; i++) {
+                lp_tensor x = i == 0 ? w : b;
+                const size_t bytes = (size_t)x->cols * sizeof(float);
+                course[round][i] = malloc(bytes);
+                memcpy(course[round][i], x->data, bytes);
+                assert_memory_equal(course[round][i], course[0][i], bytes);
+            }
+            assert_packed_follows(ctx, w);
+        }
+        for (int i = 0; i < 6; i++) free(course[i / 2][i % 2]);
+        free(grad);
+        lp_ctx_destroy(ctx);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(torch_runs),         cmocka_unit_test(clipping),
+        cmocka_unit_test(every_element_moves),
+        cmocka_unit_test(standard_settings),
+        cmocka_unit_test(savepoints),
         cmocka_unit_test(nonfinite_gradient), cmocka_unit_test(zero_learning_rate),
         cmocka_unit_test(bad_settings),       cmocka_unit_test(float_follows_double),
     };

@@ -2,6 +2,8 @@
  * the numbers. */
 #include "testing.h"
 
+#include <logpi/pg.h>
+
 #include <logpi/tensor.h>
 
 typedef struct rig {
@@ -144,13 +146,75 @@ static void copies(void** state) {
     lp_f32(a2)[0] += 1; /* the two share nothing */
     assert_true(lp_f32(a)[0] != lp_f32(a2)[0]);
     lp_param(r.params, "missing.there", 1, 1);
+    const float old = lp_f32(a2)[0];
     assert_int_equal(lp_params_copy(to, r.params), LP_INVALID);
     assert_non_null(strstr(lp_error(r.ctx), "missing.there"));
     lp_param(to, "missing.there", 1, 2);
     assert_int_equal(lp_params_copy(to, r.params), LP_INVALID);
     lp_param(wide, "a", 3, 5);
     assert_int_equal(lp_params_copy(wide, r.params), LP_INVALID);
+    assert_close(lp_f32(a2)[0], old, 0); /* a copy that cannot be whole moves nothing */
     lp_ctx_destroy(r.ctx);
+}
+
+/* A set that has more than the other is no copy of it. */
+static void copies_are_whole(void** state) {
+    (void)state;
+    rig r = set_up();
+    lp_params* to = lp_params_create(r.ctx, LP_F32, false);
+    lp_param_randn(r.params, "a", 3, 5, &r.rng);
+    lp_param(to, "a", 3, 5);
+    lp_param(to, "one.too.many", 1, 1);
+    assert_int_equal(lp_params_copy(to, r.params), LP_INVALID);
+    assert_non_null(strstr(lp_error(r.ctx), "one.too.many"));
+    lp_ctx_destroy(r.ctx);
+}
+
+static void* bounded_alloc(void* user, void* old, size_t old_bytes, size_t new_bytes) {
+    (void)old_bytes;
+    if (new_bytes > *(const size_t*)user) return NULL;
+    if (new_bytes > 0) return realloc(old, new_bytes);
+    free(old);
+    return NULL;
+}
+
+/* A parameter that memory does not suffice for is no mistake of the programmer: the formula runs on, and its status
+ * says why there is no gradient. The default assert hook would trap. */
+static void no_memory_for_a_parameter(void** state) {
+    (void)state;
+    size_t limit = (size_t)8 << 20;
+    lp_ctx_def def = lp_ctx_def_default();
+    def.alloc = bounded_alloc;
+    def.alloc_user = &limit;
+    lp_ctx* ctx = lp_ctx_create(&def, NULL, 0);
+    lp_params* params = lp_params_create(ctx, LP_F32, true);
+    lp_tape* t = lp_tape_create(ctx, LP_F32);
+    lp_tensor w = lp_param(params, "w", 4096, 4096);
+    assert_null(w);
+    assert_null(lp_param_tied(params, "again", w));
+    assert_int_equal(lp_backward(t, lp_sum(t, lp_linear(t, lp_zeros(t, 1, 4096), w, NULL))), LP_NOMEM);
+    lp_tape_reset(t);
+    lp_dist pi = lp_categorical(t, w);
+    lp_rng rng = lp_rng_philox(0, LP_FOR_TEST, 0, 0);
+    assert_null(lp_log_prob(t, pi, lp_sample(t, pi, &rng)));
+    assert_int_equal(lp_tape_status(t), LP_NOMEM);
+    lp_ctx_destroy(ctx);
+}
+
+/* A gradient norm asks for no memory: what it would say without is "not finite", which is another failure. */
+static void the_norm_needs_no_memory(void** state) {
+    (void)state;
+    size_t limit = (size_t)1 << 30;
+    lp_ctx_def def = lp_ctx_def_default();
+    def.alloc = bounded_alloc;
+    def.alloc_user = &limit;
+    lp_ctx* ctx = lp_ctx_create(&def, NULL, 0);
+    lp_params* params = lp_params_create(ctx, LP_F32, true);
+    lp_tensor w = lp_param(params, "w", 40, 65536);
+    for (int64_t i = 0; i < w->rows * w->cols; i++) lp_grad_f32(w)[i] = 0.5f;
+    limit = 0;
+    assert_close(lp_params_grad_norm(params), 0.5 * sqrt(40.0 * 65536.0), 0);
+    lp_ctx_destroy(ctx);
 }
 
 /* No gradient flows into a frozen set, nor into what depends on nothing else. */
@@ -207,6 +271,9 @@ int main(void) {
         cmocka_unit_test(tied_gradients_are_added),
         cmocka_unit_test(packed_weights_follow),
         cmocka_unit_test(copies),
+        cmocka_unit_test(copies_are_whole),
+        cmocka_unit_test(no_memory_for_a_parameter),
+        cmocka_unit_test(the_norm_needs_no_memory),
         cmocka_unit_test(frozen_sets_are_constant),
         cmocka_unit_test(norm),
     };

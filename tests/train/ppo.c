@@ -105,6 +105,19 @@ static void sampling_and_learning_agree(void** state) {
     lp_ctx_destroy(r.ctx);
 }
 
+/* ratio_max_dev is about sampling: a batch whose log-probabilities are not those of the policy shows in it. */
+static void a_stale_batch_shows(void** state) {
+    (void)state;
+    rig r;
+    const lp_ppo_def def = settings();
+    set_up(&r, 1, &def);
+    r.batch.log_probs[2] -= 0.125f;
+    lp_ppo_metrics m;
+    assert_int_equal(lp_ppo_step(r.ppo, &r.batch, r.scores, NULL, &m), LP_OK);
+    assert_close(m.ratio_max_dev, exp(0.125) - 1, 1e-6);
+    lp_ctx_destroy(r.ctx);
+}
+
 /* Settings change the course of a run: each must be read. */
 static void settings_are_read(void** state) {
     (void)state;
@@ -144,6 +157,7 @@ int main(void) {
         cmocka_unit_test(bad_gradients_are_refused),
         cmocka_unit_test(batches_that_do_not_fit),
         cmocka_unit_test(sampling_and_learning_agree),
+        cmocka_unit_test(a_stale_batch_shows),
         cmocka_unit_test(settings_are_read),
         cmocka_unit_test(rewards),
     };

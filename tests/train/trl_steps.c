@@ -1,8 +1,7 @@
 /* Whole PPO steps beside TRL 0.11.4's PPOTrainer.step (tests/oracles/trl_whole_steps.py): three
  * steps of the tiny model on ragged batches of 4 in mini-batches of 2, the permutations given.
- * Sampled weights at the end within 1e-5, of up to 2e-2 that they moved; metrics, gradient norms
- * and the numbers of each token within 2e-5 max(1, |x|), and within 1e-5 as long as nothing has
- * been learnt.
+ * Sampled weights at the end within 1e-6, of up to 2e-2 that they moved; metrics, gradient norms
+ * and the numbers of each token within 1e-5 max(1, |x|).
  *
  * In two runs TRL does what logpi does not imitate: it clips in its very first optimizer step only,
  * and it adds up the gradients of several mini-batches. Of those, all that comes before the first
@@ -97,7 +96,7 @@ static bool before_updates(const char* name) {
 
 /* whole: also what the updates made of it. */
 static void run_step(lp_ctx* ctx, lp_ppo* ppo, const char* run, json_t* step, bool whole) {
-    const double tolerance = 2e-5;
+    const double tolerance = 1e-5;
     int64_t prompt_offsets[16] = {0}, response_offsets[16] = {0};
     double scores[16], order[256], kl[16];
     int32_t permutations[256];
@@ -124,15 +123,14 @@ static void run_step(lp_ctx* ctx, lp_ppo* ppo, const char* run, json_t* step, bo
     }
     assert_true(compared >= (whole ? 25 : 10));
     const lp__rollout* r = &ppo->rollout;
-    const double close = lp_ppo_steps(ppo) == 1 ? 1e-5 : tolerance;
-    compare_tokens(run, step, "logprobs", r->log_prob, close);
-    compare_tokens(run, step, "ref_logprobs", r->ref_log_prob, 1e-5);
-    compare_tokens(run, step, "values", r->value, close);
-    compare_tokens(run, step, "kls", r->kl, close);
-    compare_tokens(run, step, "advantages", r->advantage, close);
-    compare_tokens(run, step, "returns", r->returns, close);
+    compare_tokens(run, step, "logprobs", r->log_prob, tolerance);
+    compare_tokens(run, step, "ref_logprobs", r->ref_log_prob, tolerance);
+    compare_tokens(run, step, "values", r->value, tolerance);
+    compare_tokens(run, step, "kls", r->kl, tolerance);
+    compare_tokens(run, step, "advantages", r->advantage, tolerance);
+    compare_tokens(run, step, "returns", r->returns, tolerance);
     if (!ppo->def.whiten_rewards)
-        compare_tokens(run, step, "rewards", r->reward, close); /* whitened in place */
+        compare_tokens(run, step, "rewards", r->reward, tolerance); /* whitened in place */
     if (whole) {
         double norms[64], mean = 0;
         const int64_t updates = json_flatten(json_at(step, "adam_grad_norms"), norms, 64);
@@ -184,7 +182,7 @@ static bool run(json_t* root, json_t* json) {
         snprintf(ours, sizeof ours, "%s%s",
                  strncmp(key, "v_head.", 7) == 0 ? "v_head.summary." : "",
                  strncmp(key, "v_head.", 7) == 0 ? key + 7 : key);
-        compare_sample(name, ours, lp_params_find(params, ours), sample, 1e-5);
+        compare_sample(name, ours, lp_params_find(params, ours), sample, 1e-6);
     }
     lp_ctx_destroy(ctx);
     return whole;
