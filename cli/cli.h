@@ -27,13 +27,19 @@ int cli_fail(const lp_ctx* ctx, lp_status status);
 
 /* Opens the model that --model names: smollm2, tiny, or a path. */
 lp_status cli_model_open(lp_ctx* ctx, const char* name, lp_model** model);
-/* Prompts of --prompt and --prompts, in that order; texts (one a prompt) is freed by cli_texts_free. */
+/* Prompts of --prompt and --prompts, in that order; freed by cli_texts_free. */
 typedef struct texts {
-    char** items;
+    char** items; /* [count] */
+    int* lines;   /* [count], in the file of --prompts; 0: from the command line */
     int count;
+    const char* file;
 } texts;
 lp_status cli_prompts(lp_ctx* ctx, const lp_options* options, texts* out);
 void cli_texts_free(texts* t);
+/* The prompts as token ids (in the model's chat format with --chat), checked for generation with def. Needs no weights.
+ * What is wrong with a prompt is said with its number and, if it is from a file, its line. */
+lp_status cli_pack(lp_ctx* ctx, const lp_options* options, const lp_model* model, const lp_generate_def* def,
+                   const texts* prompts, lp_prompts* packed);
 
 /* Text from a file or a user: control characters, which could steer a terminal, become '?'. */
 void cli_print_safe(FILE* to, const char* text);
