@@ -71,7 +71,7 @@ int cli_say(int code, const char* fmt, ...) {
     return code;
 }
 
-static int exit_code(lp_status status) {
+int cli_exit_code(lp_status status) {
     switch (status) {
     case LP_INVALID: return EXIT_USAGE;
     case LP_NOT_FOUND:
@@ -80,16 +80,25 @@ static int exit_code(lp_status status) {
     case LP_IO:
     case LP_CALLBACK: return EXIT_IO;
     case LP_NONFINITE: return EXIT_DIVERGED;
+    case LP_CANCELLED: return caught ? 128 + (int)caught : EXIT_FAILURE_;
     case LP_OK: /* whoever fails with it does not end well */
-    case LP_CANCELLED:
     case LP_NOMEM: break;
     }
     return EXIT_FAILURE_;
 }
 
+void cli_reason(const lp_ctx* ctx, lp_status status, char* to, size_t bytes) {
+    if (status == LP_CANCELLED && caught) {
+        snprintf(to, bytes, "stopped by signal %d", (int)caught);
+    } else {
+        snprintf(to, bytes, "%s", lp_error(ctx)[0] ? lp_error(ctx) : lp_status_text(status));
+    }
+}
+
 int cli_fail(const lp_ctx* ctx, lp_status status) {
-    if (status == LP_CANCELLED && caught) return cli_say(128 + (int)caught, "stopped by signal %d", (int)caught);
-    return cli_say(exit_code(status), "%s", lp_error(ctx)[0] ? lp_error(ctx) : lp_status_text(status));
+    char reason[REASON_BYTES];
+    cli_reason(ctx, status, reason, sizeof reason);
+    return cli_say(cli_exit_code(status), "%s", reason);
 }
 
 /* ---- help ------------------------------------------------------------------------------------------ */

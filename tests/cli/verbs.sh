@@ -107,6 +107,10 @@ wait $pid
 code=$?
 [ $code = 130 ] || wrong "Ctrl-C ends with $code"
 [ -s "$work/stopped/final/model.safetensors" ] || wrong "Ctrl-C loses the weights"
+steps=$(wc -l <"$work/stopped/metrics.jsonl")
+[ "$(grep -c '^logpi: ' "$work/err")" = 2 ] && # the notice of the signal is the other one
+    grep -q "^logpi: stopped by signal 2; the weights after $steps whole steps are in $work/stopped/final$" "$work/err" ||
+    wrong "Ctrl-C does not say in one line what it left"
 
 # a response goes to a pipe as it is, to a terminal without control characters (of C0 newline and tab stay; \r is the
 # terminal's own), and a zero byte in it ends nothing
