@@ -17,7 +17,11 @@ const verb verb_train_ppo = {.name = "train ppo",
                              .isa = true,
                              .run = run};
 
-enum { WINDOW = 128 }; /* samples that the closing mean reward is over */
+enum { WINDOW = 128 }; /* samples that the closing means are over */
+
+typedef struct sample {
+    double reward, kl, length;
+} sample;
 
 /* A training run. */
 typedef struct training {
@@ -33,7 +37,7 @@ typedef struct training {
     lp_generation batch;
     lp_text text;
     double* scores;          /* [batch_size] */
-    double recent[WINDOW];   /* rewards, the newest at (seen - 1) % WINDOW */
+    sample recent[WINDOW];   /* of whole steps, the newest at (seen - 1) % WINDOW */
     int64_t seen;
     const char* output_dir;
     char *metrics_path, *final_path; /* in output_dir */
@@ -182,7 +186,6 @@ static lp_status score(training* r) {
             cli_print_response(r->text.data, r->text.bytes);
             printf("\nReward: %.1f\n", r->scores[s]);
         }
-        r->recent[r->seen++ % WINDOW] = r->scores[s];
     }
     return LP_OK;
 }
@@ -245,6 +248,15 @@ static void print_metrics(const training* r, int64_t step, const lp_ppo_metrics*
     }
 }
 
+static void remember(training* r) {
+    const lp_ppo_dists dists = lp_ppo_last_dists(r->ppo);
+    for (int64_t s = 0; s < dists.sequences; s++)
+        r->recent[r->seen++ % WINDOW] =
+            (sample){.reward = r->scores[s],
+                     .kl = dists.kl[s],
+                     .length = (double)(r->batch.response_offsets[s + 1] - r->batch.response_offsets[s])};
+}
+
 static lp_status one_step(training* r, int64_t step) {
     lp_ppo_metrics m;
     lp_status status = step_prompts(r, step - 1);
@@ -252,16 +264,23 @@ static lp_status one_step(training* r, int64_t step) {
     if (status == LP_OK) status = score(r);
     if (status == LP_OK) status = lp_ppo_step(r->ppo, &r->batch, r->scores, NULL, &m);
     if (status != LP_OK) return status;
+    remember(r);
     print_metrics(r, step, &m);
     return r->metrics_path ? log_metrics(r, step, &m) : LP_OK;
 }
 
 static void print_summary(const training* r) {
-    const int64_t n = r->seen < WINDOW ? r->seen : WINDOW;
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += r->recent[i];
-    if (n > 0 && lp_options_int(r->options, "steps") > 1 && !lp_options_flag(r->options, "json"))
-        printf("mean reward of the last %lld samples: %.4f\n", (long long)n, sum / (double)n);
+    const int64_t count = r->seen < WINDOW ? r->seen : WINDOW;
+    if (lp_options_int(r->options, "steps") == 1 || lp_options_flag(r->options, "json")) return;
+    const double n = (double)count;
+    sample mean = {0};
+    for (int64_t i = 0; i < count; i++) {
+        mean.reward += r->recent[i].reward / n;
+        mean.kl += r->recent[i].kl / n;
+        mean.length += r->recent[i].length / n;
+    }
+    printf("mean reward of the last %lld samples: %.4f, KL %.1f, length %.1f\n", (long long)count, mean.reward, mean.kl,
+           mean.length);
 }
 
 static bool all_finite(const lp_params* params) {

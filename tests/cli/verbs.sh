@@ -76,9 +76,24 @@ expect 0 'objective/kl  ' "${train[@]}"
 never=("$logpi" train ppo --model "$tiny" --prompt a --reward contains:zzzzz --max_new_tokens 4)
 # what is not finite is null in JSON, not left out: one sequence has no deviation; returns that are all 0, no variance
 expect 0 '"ppo/std_scores":null,.*"ppo/val/var_explained":null,' "${never[@]}" --gamma 0 --init_kl_coef 0 --json
-expect 0 'mean reward of the last 16 samples' "${train[@]}" --batch_size 4 --mini_batch_size 2 --steps 4 \
+expect 0 'mean reward of the last 16 samples: [01]\.[0-9]{4}, KL -?[0-9.]+, length [0-9.]+$' "${train[@]}" --batch_size 4 --mini_batch_size 2 --steps 4 \
     --output_dir "$work/run"
 [ "$(wc -l <"$work/run/metrics.jsonl")" = 4 ] || wrong "metrics.jsonl has not one line a step"
+# the means of the summary are those of the samples that metrics.jsonl lists, of all four steps and of the last 128
+summary() { # STEPS
+    "${train[@]}" --batch_size 50 --mini_batch_size 50 --ppo_epochs 1 --learning_rate 1e-3 --steps "$1" \
+        --output_dir "$work/summary" 2>/dev/null
+    for name in env/reward_dist objective/kl_dist tokens/responses_dist; do
+        grep -o "\"$name\":\[[^]]*" "$work/summary/metrics.jsonl" | sed 's/.*\[//' | tr ',' '\n' | tail -n 128 |
+            awk '{ sum += $1 } END { print sum / NR, NR }'
+    done | xargs
+    rm -r "$work/summary"
+}
+for steps in 2 4; do
+    summary $steps | awk '/^mean/ { n = $6; r = $8; k = $10; l = $12; next }
+        { ok = n + 0 == $2 && (r - $1) ^ 2 < 1e-7 && (k - $3) ^ 2 < 0.003 && (l - $5) ^ 2 < 0.003 && $2 == $4 && $2 == $6 }
+        END { exit !ok }' || wrong "the summary of $steps steps is not the mean of its samples"
+done
 for name in objective/logprobs objective/ref_logprobs ppo/policy/advantages tokens/queries_dist tokens/responses_dist; do
     grep -q "\"$name\":\[" "$work/run/metrics.jsonl" || wrong "metrics.jsonl lacks $name"
 done
