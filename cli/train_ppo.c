@@ -239,8 +239,10 @@ static void print_metrics(const training* r, int64_t step, const lp_ppo_metrics*
         fflush(stdout);
     } else if (lp_options_int(r->options, "steps") == 1) {
         puts("PPO update step completed.");
-        for (int i = 0; i < lp_ppo_metrics_count(); i++)
-            printf("  %-28s %.6g\n", lp_ppo_metrics_name(i), lp_ppo_metrics_get(m, i));
+        for (int i = 0; i < lp_ppo_metrics_count(); i++) {
+            const double x = lp_ppo_metrics_get(m, i);
+            printf("  %-28s %.6g\n", lp_ppo_metrics_name(i), isnan(x) ? (double)NAN : x); /* never "-nan" */
+        }
     } else {
         fprintf(stderr, "step %lld/%lld  reward %.3f  kl %.3f  length %.1f  loss %.4f  %.1f s\n", (long long)step,
                 (long long)lp_options_int(r->options, "steps"), m->reward_mean, m->objective_kl,

@@ -76,6 +76,7 @@ expect 0 'objective/kl  ' "${train[@]}"
 never=("$logpi" train ppo --model "$tiny" --prompt a --reward contains:zzzzz --max_new_tokens 4)
 # what is not finite is null in JSON, not left out: one sequence has no deviation; returns that are all 0, no variance
 expect 0 '"ppo/std_scores":null,.*"ppo/val/var_explained":null,' "${never[@]}" --gamma 0 --init_kl_coef 0 --json
+expect 0 'val/var_explained +nan$' "${never[@]}" --v_head_init zeros --init_kl_coef 0
 expect 0 'mean reward of the last 16 samples: [01]\.[0-9]{4}, KL -?[0-9.]+, length [0-9.]+$' "${train[@]}" --batch_size 4 --mini_batch_size 2 --steps 4 \
     --output_dir "$work/run"
 [ "$(wc -l <"$work/run/metrics.jsonl")" = 4 ] || wrong "metrics.jsonl has not one line a step"
@@ -99,6 +100,17 @@ for name in objective/logprobs objective/ref_logprobs ppo/policy/advantages toke
 done
 for f in model.safetensors config.json value_head.safetensors; do
     [ -s "$work/run/final/$f" ] || wrong "final/$f is missing"
+done
+
+# the learning experiment, on a model that cannot learn in two steps
+learn=(env LOGPI="$logpi" LEARN_MODEL=tiny LEARN_STEPS=2 "$root/bench/learn.sh")
+expect 1 '^seed 8: reward of the last 32 samples: 0\.[0-9]{4}, KL -?[0-9.]+, length [0-9.]+$' "${learn[@]}" 7 8
+expect 2 'seed is "x"' "${learn[@]}" x
+expect 1 'is not there' env LOGPI=/none "$root/bench/learn.sh"
+for mean in 0.9500:0 0.9499:1; do
+    printf '#!/bin/sh\necho "mean reward of the last 128 samples: %s, KL 8.0, length 6.0"\n' "${mean%:*}" >"$work/learnt"
+    chmod +x "$work/learnt"
+    expect "${mean#*:}" "^seed 5: .*${mean%:*}" env LOGPI="$work/learnt" "$root/bench/learn.sh"
 done
 
 # threads and micro-batches change no bit of the weights
