@@ -135,6 +135,8 @@ static int unknown_verb(const char* word) {
                    : cli_usage("unknown verb \"%.60s\"; see logpi --help", word);
 }
 
+static bool is_help(const char* word) { return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0; }
+
 /* The verb that argv begins with, and how many words that took; "train ppo" takes two. NULL after saying why. */
 static const verb* find_verb(int argc, char** argv, int* words, int* code) {
     *words = 1;
@@ -151,7 +153,7 @@ static const verb* find_verb(int argc, char** argv, int* words, int* code) {
         *words = 2;
         return &verb_train_ppo;
     }
-    if (argc > 1 && strcmp(argv[1], "--help") != 0) {
+    if (argc > 1 && !is_help(argv[1])) {
         *code = cli_usage("unknown algorithm \"%.60s\"; known: ppo", argv[1]);
         return NULL;
     }
@@ -160,9 +162,9 @@ static const verb* find_verb(int argc, char** argv, int* words, int* code) {
     return NULL;
 }
 
-static bool wants(int argc, char** argv, const char* word) {
+static bool wants_help(int argc, char** argv) {
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        if (strcmp(argv[i], word) == 0) return true;
+        if (is_help(argv[i])) return true;
     }
     return false;
 }
@@ -185,7 +187,7 @@ static int run_verb(const verb* v, int argc, char** argv) {
     lp_options* options;
     int code;
     lp_status status = lp_options_parse(parsing, v->scope, argc, argv, &options);
-    if (wants(argc, argv, "--help")) {
+    if (wants_help(argc, argv)) {
         code = print_help(parsing, v);
     } else if (status != LP_OK) {
         code = cli_fail(parsing, status);
@@ -204,7 +206,7 @@ int main(int argc, char** argv) {
         print_usage(stderr);
         return EXIT_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+    if (is_help(argv[1]) || strcmp(argv[1], "help") == 0) {
         print_usage(stdout);
         return close_stdout(EXIT_OK);
     }

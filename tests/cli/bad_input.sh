@@ -10,6 +10,9 @@ expect 2 'unknown verb "genrate"; did you mean "generate"' "$logpi" genrate
 expect 2 'unknown algorithm "pppo"' "$logpi" train pppo
 expect 2 'did you mean --learning_rate' "${train[@]}" --learning_rat 1
 expect 2 'did you mean --max_new_tokens' "${generate[@]}" --max-new-token 3 --prompt a
+expect 2 'unknown verb "gen"; did you mean "generate"' "$logpi" gen
+expect 2 'unknown option --adv; did you mean --advantage' "$logpi" step --adv 3
+expect 2 'unknown option --; see --help' "$logpi" step --=3
 expect 2 'unknown option -x' "${generate[@]}" -x
 expect 2 'needs a value' "${generate[@]}" --prompt
 expect 2 'given twice' "${train[@]}" --seed 1 --seed 2
