@@ -50,7 +50,7 @@ void cli_print_safe(FILE* to, const char* text);
 /* What a model wrote, to stdout: as it is, but to a terminal without control characters other than newline and tab. */
 void cli_print_response(const char* text, size_t bytes);
 /* Prints a JSON object on a line of its own and frees it. digits: of numbers. */
-int cli_print_json(json_t* object, int digits);
+lp_status cli_print_json(lp_ctx* ctx, json_t* object, int digits);
 /* A number; null if it is not finite, which JSON has no word for. */
 json_t* cli_json_number(double x);
 /* Numbers to stdout: a list as JSON, a matrix [rows, cols] as a list of its rows, a matrix as NumPy prints it.

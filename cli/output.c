@@ -45,13 +45,13 @@ void cli_print_response(const char* text, size_t bytes) {
     }
 }
 
-int cli_print_json(json_t* object, int digits) {
+lp_status cli_print_json(lp_ctx* ctx, json_t* object, int digits) {
     char* text = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION((size_t)digits)) : NULL;
     json_decref(object);
-    if (!text) return cli_say(EXIT_FAILURE_, "out of memory while writing JSON");
+    if (!text) return lp_fail(ctx, LP_NOMEM, "out of memory while writing JSON");
     puts(text);
     free(text);
-    return EXIT_OK;
+    return LP_OK;
 }
 
 json_t* cli_json_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }

@@ -230,14 +230,16 @@ static lp_status log_metrics(training* r, int64_t step, const lp_ppo_metrics* m)
     return status;
 }
 
-static void print_metrics(const training* r, int64_t step, const lp_ppo_metrics* m) {
+static lp_status print_metrics(const training* r, int64_t step, const lp_ppo_metrics* m) {
     if (lp_options_flag(r->options, "json")) {
         json_t* object = json_pack("{s:I}", "step", (json_int_t)step);
         for (int i = 0; i < lp_ppo_metrics_count(); i++)
             json_object_set_new(object, lp_ppo_metrics_name(i), cli_json_number(lp_ppo_metrics_get(m, i)));
-        cli_print_json(object, 9);
+        const lp_status status = cli_print_json(r->ctx, object, 9);
         fflush(stdout);
-    } else if (lp_options_int(r->options, "steps") == 1) {
+        return status;
+    }
+    if (lp_options_int(r->options, "steps") == 1) {
         puts("PPO update step completed.");
         for (int i = 0; i < lp_ppo_metrics_count(); i++) {
             const double x = lp_ppo_metrics_get(m, i);
@@ -248,6 +250,7 @@ static void print_metrics(const training* r, int64_t step, const lp_ppo_metrics*
                 (long long)lp_options_int(r->options, "steps"), m->reward_mean, m->objective_kl,
                 m->responses_len_mean, m->loss_total, m->time_generate + m->time_total);
     }
+    return LP_OK;
 }
 
 static void remember(training* r) {
@@ -267,8 +270,8 @@ static lp_status one_step(training* r, int64_t step) {
     if (status == LP_OK) status = lp_ppo_step(r->ppo, &r->batch, r->scores, NULL, &m);
     if (status != LP_OK) return status;
     remember(r);
-    print_metrics(r, step, &m);
-    return r->metrics_path ? log_metrics(r, step, &m) : LP_OK;
+    status = print_metrics(r, step, &m);
+    return status == LP_OK && r->metrics_path ? log_metrics(r, step, &m) : status;
 }
 
 static void print_summary(const training* r) {
@@ -299,22 +302,23 @@ static bool all_finite(const lp_params* params) {
 /* What was learnt so far is kept in DIR/final, also when a signal or an error ended the run: a step that fails leaves
  * no trace in the weights. `said`: what became of them. */
 static lp_status save(training* r, char* said, size_t bytes) {
+    const char* folder = r->final_path;
     const long long steps = lp_ppo_steps(r->ppo);
+    const char* s = steps == 1 ? "" : "s";
     if (steps == 0) {
         snprintf(said, bytes, "no step was finished: no weights are saved");
         return LP_OK;
     }
     if (!all_finite(lp_weights_params(r->policy))) {
-        snprintf(said, bytes, "some weights are not finite, perhaps in the model file: %s is left as it was", r->final_path);
+        snprintf(said, bytes, "some weights are not finite, perhaps in the model file: %s is left as it was", folder);
         return LP_NONFINITE;
     }
     lp_cancel_clear(r->ctx);
-    const lp_status status = lp_ppo_save(r->ppo, r->final_path);
+    const lp_status status = lp_ppo_save(r->ppo, folder);
     if (status == LP_OK) {
-        snprintf(said, bytes, "the weights after %lld whole step%s are in %s", steps, steps == 1 ? "" : "s", r->final_path);
+        snprintf(said, bytes, "the weights after %lld whole step%s are in %s", steps, s, folder);
     } else {
-        snprintf(said, bytes, "the weights after %lld whole step%s are not saved: %s", steps, steps == 1 ? "" : "s",
-                 lp_error(r->ctx));
+        snprintf(said, bytes, "the weights after %lld whole step%s are not saved: %s", steps, s, lp_error(r->ctx));
     }
     return status == LP_OK || status == LP_NOMEM ? status : LP_IO;
 }
