@@ -71,6 +71,8 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     if (status == LP_OK && (int64_t)prompts.count * copies > MAX_SEQUENCES)
         status = lp_fail(ctx, LP_INVALID, "%d prompts, %d samples of each: more than %d at once; use several runs",
                          prompts.count, copies, (int)MAX_SEQUENCES);
+    if (status == LP_OK) status = cli_pack(ctx, options, model, &def, &prompts, &packed);
+    packed.count = packed.tokens.count = 0; /* once more, each as often as it is asked for */
     for (int i = 0; status == LP_OK && i < prompts.count * copies; i++)
         status = lp_prompts_add(ctx, &packed, model, prompts.items[i / copies], lp_options_flag(options, "chat"));
     if (status == LP_OK) status = lp_model_load_weights(model, false, &weights);

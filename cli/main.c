@@ -24,16 +24,19 @@ static void on_signal(int signal) {
     if (write(STDERR_FILENO, text, sizeof text - 1) < 0) return;
 }
 
-int cli_signal(void) { return (int)caught; }
-
-lp_ctx* cli_context(int threads, int isa) {
+/* A context with so many threads (0: as many as the machine gives) and an instruction set (an lp_isa; -1: LOGPI_ISA,
+ * else the best), which SIGINT, SIGTERM and SIGHUP cancel. NULL, and the exit code, after saying why not. */
+static lp_ctx* start_context(int threads, int isa, int* code) {
     lp_ctx_def def = lp_ctx_def_default();
     char error[512] = "";
     def.threads = threads;
     def.isa = isa;
     running = lp_ctx_create(&def, error, sizeof error);
     if (!running) {
-        cli_usage("%s", error);
+        def.isa = LP_ISA_SCALAR; /* if this will do, the instruction set was the mistake */
+        lp_ctx* plain = lp_ctx_create(&def, NULL, 0);
+        *code = cli_say(plain ? EXIT_USAGE : EXIT_FAILURE_, "%s", error);
+        lp_ctx_destroy(plain);
         return NULL;
     }
     struct sigaction action = {.sa_handler = on_signal};
@@ -43,6 +46,15 @@ lp_ctx* cli_context(int threads, int isa) {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     return running;
+}
+
+/* A signal from now on ends the program: none may find a context that is gone. */
+static void end_context(void) {
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGHUP, SIG_DFL);
+    lp_ctx_destroy(running);
+    running = NULL;
 }
 
 /* ---- failures -------------------------------------------------------------------------------------- */
@@ -96,12 +108,13 @@ static int print_help(lp_ctx* ctx, const verb* v) {
 }
 
 static int print_version(void) {
-    lp_ctx* ctx = cli_context(0, -1);
-    if (!ctx) return EXIT_USAGE;
+    int code;
+    const lp_ctx* ctx = start_context(0, -1, &code);
+    if (!ctx) return code;
     const int version = lp_version();
     printf("logpi %d.%d.%d, %s, %d threads\n", version / 10000, version / 100 % 100, version % 100,
            lp_isa_name(lp_ctx_isa(ctx)), lp_ctx_threads(ctx));
-    lp_ctx_destroy(ctx);
+    end_context();
     return EXIT_OK;
 }
 
@@ -157,8 +170,9 @@ static int run_verb(const verb* v, int argc, char** argv) {
     char error[512] = "";
     lp_ctx_def def = lp_ctx_def_default();
     def.threads = 1;
+    def.isa = LP_ISA_SCALAR;
     lp_ctx* parsing = lp_ctx_create(&def, error, sizeof error);
-    if (!parsing) return cli_usage("%s", error);
+    if (!parsing) return cli_say(EXIT_FAILURE_, "%s", error);
     lp_options* options;
     int code;
     lp_status status = lp_options_parse(parsing, v->scope, argc, argv, &options);
@@ -167,18 +181,11 @@ static int run_verb(const verb* v, int argc, char** argv) {
     } else if (status != LP_OK) {
         code = cli_fail(parsing, status);
     } else {
-        lp_ctx* ctx = cli_context(v->threads ? (int)lp_options_int(options, "threads") : 1,
-                                  v->isa ? lp_options_choice(options, "isa") : -1);
-        const bool asked = getenv("LOGPI_ISA") || (v->isa && lp_options_given(options, "isa"));
-        code = ctx ? v->run(ctx, options) : asked ? EXIT_USAGE : EXIT_FAILURE_;
-        if (ctx) {
-            running = parsing; /* a late signal finds a living context */
-            lp_ctx_destroy(ctx);
-        }
+        lp_ctx* ctx = start_context(v->threads ? (int)lp_options_int(options, "threads") : 1,
+                                    v->isa ? lp_options_choice(options, "isa") : -1, &code);
+        if (ctx) code = v->run(ctx, options);
+        end_context();
     }
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
-    signal(SIGHUP, SIG_DFL);
     lp_ctx_destroy(parsing);
     return code;
 }

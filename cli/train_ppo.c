@@ -115,13 +115,15 @@ static lp_status prepare_output(training* r) {
     return status;
 }
 
-/* Everything that can be wrong is found before the model is loaded. */
+/* Everything that can be wrong is found before weights are loaded, and nothing is made for a mistake. */
 static lp_status begin(training* r) {
     lp_ppo_def def;
     r->batch_size = lp_options_int(r->options, "batch_size");
     lp_status status = read_reward(r);
     if (status == LP_OK) status = read_def(r, &def);
     if (status == LP_OK) status = cli_prompts(r->ctx, r->options, &r->prompts);
+    if (status == LP_OK) status = cli_model_open(r->ctx, lp_options_text(r->options, "model"), &r->model);
+    if (status == LP_OK) status = cli_pack(r->ctx, r->options, r->model, &def.generate, &r->prompts, &r->packed);
     r->output_dir = lp_options_text(r->options, "output_dir");
     if (status == LP_OK && r->output_dir) {
         const size_t bytes = strlen(r->output_dir) + sizeof "/metrics.jsonl";
@@ -133,9 +135,6 @@ static lp_status begin(training* r) {
     }
     r->scores = calloc((size_t)r->batch_size, sizeof *r->scores);
     if (status == LP_OK && !r->scores) status = LP_NOMEM;
-    if (status == LP_OK) status = cli_model_open(r->ctx, lp_options_text(r->options, "model"), &r->model);
-    for (int i = 0; status == LP_OK && i < r->prompts.count; i++) /* all of them, now: none may fail at step 900 */
-        status = lp_prompts_add(r->ctx, &r->packed, r->model, r->prompts.items[i], lp_options_flag(r->options, "chat"));
     if (status == LP_OK) status = lp_model_load_weights(r->model, true, &r->policy);
     if (status == LP_OK) status = lp_weights_clone(r->policy, false, &r->reference);
     if (status == LP_OK) status = lp_ppo_create(r->model, r->policy, r->reference, &def, &r->ppo);

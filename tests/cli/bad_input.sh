@@ -36,6 +36,20 @@ expect 2 'LOGPI_ISA' env LOGPI_ISA=sse9 "${generate[@]}" --prompt a
 expect 2 'info needs one file' "$logpi" info
 expect 2 'bench needs one of' "$logpi" bench nothing
 
+expect 2 'LOGPI_ISA' env LOGPI_ISA=sse9 "$logpi" --version
+expect 0 '"text"' env LOGPI_ISA=sse9 "${generate[@]}" --prompt a --isa scalar --json
+expect 0 'usage: logpi generate' env LOGPI_ISA=sse9 "$logpi" generate --help
+expect 2 'LOGPI_ISA.*available here: scalar' env LOGPI_ISA=sse9 "$logpi" step
+
+# ---- what the machine does not give is no mistake of the command line: 1 (a sanitizer needs its address space)
+if ! grep -q __asan_init "$logpi"; then
+    short=(bash -c 'ulimit -v 200000; exec "$@"' -)
+    expect 1 'thread' "${short[@]}" "${generate[@]}" --prompt a --threads 256
+    expect 1 'thread' env LOGPI_ISA=scalar "${short[@]}" "${generate[@]}" --prompt a --threads 256
+    expect 1 'thread' "${short[@]}" "${generate[@]}" --prompt a --threads 256 --isa scalar
+    expect 2 'LOGPI_ISA' env LOGPI_ISA=sse9 "${short[@]}" "${generate[@]}" --prompt a --threads 1
+fi
+
 # ---- prompts
 expect 2 'prompt 1 is empty' "${generate[@]}" --prompt ''
 expect 2 'more than the context' "${generate[@]}" --prompt "$(printf 'word %.0s' {1..400})"
@@ -50,6 +64,24 @@ printf '{"prompt": \n' >"$work/bad.jsonl"
 expect 3 'bad.jsonl:1: not JSON' "${generate[@]}" --prompts "$work/bad.jsonl"
 printf 'a\0b\n' >"$work/zero.txt"
 expect 3 'zero byte' "${generate[@]}" --prompts "$work/zero.txt"
+
+# all prompts and settings are checked before training, not at the step that reaches them, under the user's numbers
+long=$(printf 'word %.0s' {1..400})
+expect 2 'prompt 2 has [0-9]+ tokens' "${train[@]}" --prompt "$long" --output_dir "$work/unmade"
+[ -e "$work/unmade" ] && wrong "a mistaken command line makes a folder"
+expect 2 'prompt 2 has [0-9]+ tokens' "${generate[@]}" --prompt a --prompt "$long" --num_return_sequences 3
+expect 2 'prompt 3 is empty' "${generate[@]}" --prompt a --prompt b --prompt '' --num_return_sequences 2
+expect 2 'min_new_tokens is 5: it must lie in 0..max_new_tokens' "${train[@]}" --min_new_tokens 5
+expect 2 'temperature is 1e-38' "${train[@]}" --temperature 1e-38
+printf 'good\n\n%s\n' "$long" >"$work/long.txt"
+expect 2 'long.txt:3: prompt 2 has' "${generate[@]}" --prompts "$work/long.txt"
+expect 2 'long.txt:3: prompt 3 has' "${train[@]}" --prompts "$work/long.txt"
+expect 2 'logpi: max_new_tokens is 256' "$logpi" generate --model "$tiny" --prompts "$work/long.txt" \
+    --max_new_tokens 256
+printf 'good\r\ncaf\xe9\n' >"$work/latin.txt"
+expect 3 'latin.txt:2: prompt 2: .*UTF-8' "${train[@]:0:5}" --reward contains:e --prompts "$work/latin.txt"
+printf '{"prompt": "a"}\n{"prompt": ""}\n' >"$work/none.jsonl"
+expect 2 'none.jsonl:2: prompt 2 is empty' "${generate[@]}" --prompts "$work/none.jsonl"
 
 # ---- model files: 3
 expect 3 'neither a file nor a known name' "$logpi" info nosuchmodel

