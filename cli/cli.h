@@ -22,7 +22,11 @@ extern const verb verb_step, verb_gradcheck, verb_info, verb_generate, verb_trai
 int cli_say(int code, const char* fmt, ...) LP_PRINTF(2, 3);
 /* Says what is wrong with the command line. */
 #define cli_usage(...) cli_say(EXIT_USAGE, __VA_ARGS__)
-/* Says what went wrong in the context and returns the exit code of the status. */
+/* What went wrong: the message of the context, or the signal that stopped it; and its exit code. */
+enum { REASON_BYTES = 2048 };
+void cli_reason(const lp_ctx* ctx, lp_status status, char* to, size_t bytes);
+int cli_exit_code(lp_status status);
+/* Says it and returns the exit code. */
 int cli_fail(const lp_ctx* ctx, lp_status status);
 
 /* Opens the model that --model names: smollm2, tiny, or a path. */

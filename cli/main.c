@@ -71,7 +71,7 @@ int cli_say(int code, const char* fmt, ...) {
     return code;
 }
 
-static int exit_code(lp_status status) {
+int cli_exit_code(lp_status status) {
     switch (status) {
     case LP_INVALID: return EXIT_USAGE;
     case LP_NOT_FOUND:
@@ -80,16 +80,25 @@ static int exit_code(lp_status status) {
     case LP_IO:
     case LP_CALLBACK: return EXIT_IO;
     case LP_NONFINITE: return EXIT_DIVERGED;
+    case LP_CANCELLED: return caught ? 128 + (int)caught : EXIT_FAILURE_;
     case LP_OK: /* whoever fails with it does not end well */
-    case LP_CANCELLED:
     case LP_NOMEM: break;
     }
     return EXIT_FAILURE_;
 }
 
+void cli_reason(const lp_ctx* ctx, lp_status status, char* to, size_t bytes) {
+    if (status == LP_CANCELLED && caught) {
+        snprintf(to, bytes, "stopped by signal %d", (int)caught);
+    } else {
+        snprintf(to, bytes, "%s", lp_error(ctx)[0] ? lp_error(ctx) : lp_status_text(status));
+    }
+}
+
 int cli_fail(const lp_ctx* ctx, lp_status status) {
-    if (status == LP_CANCELLED && caught) return cli_say(128 + (int)caught, "stopped by signal %d", (int)caught);
-    return cli_say(exit_code(status), "%s", lp_error(ctx)[0] ? lp_error(ctx) : lp_status_text(status));
+    char reason[REASON_BYTES];
+    cli_reason(ctx, status, reason, sizeof reason);
+    return cli_say(cli_exit_code(status), "%s", reason);
 }
 
 /* ---- help ------------------------------------------------------------------------------------------ */
@@ -126,6 +135,8 @@ static int unknown_verb(const char* word) {
                    : cli_usage("unknown verb \"%.60s\"; see logpi --help", word);
 }
 
+static bool is_help(const char* word) { return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0; }
+
 /* The verb that argv begins with, and how many words that took; "train ppo" takes two. NULL after saying why. */
 static const verb* find_verb(int argc, char** argv, int* words, int* code) {
     *words = 1;
@@ -142,7 +153,7 @@ static const verb* find_verb(int argc, char** argv, int* words, int* code) {
         *words = 2;
         return &verb_train_ppo;
     }
-    if (argc > 1 && strcmp(argv[1], "--help") != 0) {
+    if (argc > 1 && !is_help(argv[1])) {
         *code = cli_usage("unknown algorithm \"%.60s\"; known: ppo", argv[1]);
         return NULL;
     }
@@ -151,9 +162,9 @@ static const verb* find_verb(int argc, char** argv, int* words, int* code) {
     return NULL;
 }
 
-static bool wants(int argc, char** argv, const char* word) {
+static bool wants_help(int argc, char** argv) {
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        if (strcmp(argv[i], word) == 0) return true;
+        if (is_help(argv[i])) return true;
     }
     return false;
 }
@@ -176,7 +187,7 @@ static int run_verb(const verb* v, int argc, char** argv) {
     lp_options* options;
     int code;
     lp_status status = lp_options_parse(parsing, v->scope, argc, argv, &options);
-    if (wants(argc, argv, "--help")) {
+    if (wants_help(argc, argv)) {
         code = print_help(parsing, v);
     } else if (status != LP_OK) {
         code = cli_fail(parsing, status);
@@ -195,7 +206,7 @@ int main(int argc, char** argv) {
         print_usage(stderr);
         return EXIT_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+    if (is_help(argv[1]) || strcmp(argv[1], "help") == 0) {
         print_usage(stdout);
         return close_stdout(EXIT_OK);
     }

@@ -10,6 +10,9 @@ expect 2 'unknown verb "genrate"; did you mean "generate"' "$logpi" genrate
 expect 2 'unknown algorithm "pppo"' "$logpi" train pppo
 expect 2 'did you mean --learning_rate' "${train[@]}" --learning_rat 1
 expect 2 'did you mean --max_new_tokens' "${generate[@]}" --max-new-token 3 --prompt a
+expect 2 'unknown verb "gen"; did you mean "generate"' "$logpi" gen
+expect 2 'unknown option --adv; did you mean --advantage' "$logpi" step --adv 3
+expect 2 'unknown option --; see --help' "$logpi" step --=3
 expect 2 'unknown option -x' "${generate[@]}" -x
 expect 2 'needs a value' "${generate[@]}" --prompt
 expect 2 'given twice' "${train[@]}" --seed 1 --seed 2
@@ -107,12 +110,30 @@ expect 3 'blk.1.ffn_up' "$logpi" generate --model "$work/n.gguf" --prompt a
 # ---- files that cannot be written: 4
 expect 4 'metrics.jsonl|output|File exists|Not a directory' "${train[@]}" --output_dir "$work/empty.txt/run"
 expect 4 'No space left|File too large' bash -c 'ulimit -f 64; exec "$@"' - "${train[@]}" --output_dir "$work/full"
+expect 4 'metrics.jsonl: File too large.*; the weights after 1 whole step are not saved: .*File too large' \
+    bash -c 'ulimit -f 1; exec "$@"' - "${train[@]}" --batch_size 8 --output_dir "$work/full"
 [ -e "$work/full/final/model.safetensors" ] && wrong "half a model was left behind"
 expect 4 'could not write to standard output' bash -c '"$@" >/dev/full' - "$logpi" step
 expect 2 'gradcheck takes no argument' "$logpi" gradcheck x
 expect 2 'more than 65536 at once' bash -c 'yes a | head -n 20000 >"$1/many.txt"; shift; exec "$@"' - "$work" \
     "${generate[@]}" --prompts "$work/many.txt" --num_return_sequences 4096
 expect 2 'temperature is 1e-38' "${generate[@]}" --prompt a --temperature 1e-38
+
+# ---- a run that diverges: one message, and the weights of the last whole step; a step that fails leaves no trace
+"${train[@]}" --steps 1 --output_dir "$work/first" >/dev/null 2>&1
+sum=$(cat "$work/first/final/"* | sha256sum)
+expect 5 'step 1, .*; no step was finished: no weights are saved' "${train[@]}" --steps 9 --learning_rate 1e6 \
+    --ratio_threshold 1e300 --output_dir "$work/first"
+[ "$(cat "$work/first/final/"* | sha256sum)" = "$sum" ] || wrong "a run that diverges at once touches the weights"
+diverge=("${train[@]}" --ppo_epochs 1 --steps 99 --learning_rate 1e5)
+expect 5 'step [0-9]+, .*; the weights after [0-9]+ whole steps? are in .*/diverged/final$' "${diverge[@]}" \
+    --output_dir "$work/diverged"
+done=$(wc -l <"$work/diverged/metrics.jsonl")
+[ "$done" -ge 1 ] || wrong "the run diverges at once"
+grep -q "step $((done + 1)), .*after $done whole" "$work/err" || wrong "the message does not count whole steps"
+"${diverge[@]/99/$done}" --output_dir "$work/whole" >/dev/null 2>&1
+cmp -s "$work/diverged/final/model.safetensors" "$work/whole/final/model.safetensors" ||
+    wrong "the weights after a run that diverges are not those of its last whole step"
 
 # ---- an output folder that will not do is found before training
 mkdir "$work/fd" && touch "$work/fd/final"
