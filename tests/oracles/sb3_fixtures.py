@@ -75,6 +75,7 @@ def one(name, algorithm, env, progress, **options):
         np.random.permutation = draw
     run["permutations"] = [p for p in permutations if p is not None]
     run["epochs_made"] = [len(e) for e in split(permutations)]
+    assert "target_kl" not in options or min(run["epochs_made"]) < model.n_epochs  # it did stop early
     run["stats"] = stats
     run["final"] = names(model.policy.state_dict())
     return run
@@ -124,7 +125,7 @@ def main():
             gae_lambda=0.8, gamma=0.98, **ppo),
         one("ppo, all terms", PPO, short_episodes("CartPole-v1", 13), 1.0, clip_range_vf=0.2, ent_coef=0.02,
             vf_coef=0.7, max_grad_norm=0.1, normalize_advantage=False, **ppo),
-        one("ppo, target_kl", PPO, short_episodes("CartPole-v1", 13), 1.0, learning_rate=3e-3, target_kl=0.01, **ppo),
+        one("ppo, target_kl", PPO, short_episodes("CartPole-v1", 13), 1.0, learning_rate=1e-2, target_kl=0.001, **ppo),
         one("ppo, box", PPO, short_episodes("Pendulum-v1", 11), 1.0, ent_coef=0.01, **ppo),
         one("a2c", A2C, short_episodes("CartPole-v1", 13), 1.0, n_steps=20),
         one("a2c, box", A2C, short_episodes("Pendulum-v1", 11), 1.0, n_steps=20, ent_coef=0.01, gae_lambda=0.9,

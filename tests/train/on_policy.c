@@ -168,14 +168,14 @@ static void divergence_is_undone(void** state) {
     (void)state;
     rig r;
     lp_on_policy_def def = settings();
-    def.learning_rate.initial = 1e6;
-    def.vf_coef = 1e9;
+    def.learning_rate.initial = 1e3;
+    def.optimizer = LP_SGD;
+    def.vf_coef = 1e3;
     def.max_grad_norm = 0;
     def.n_epochs = 50;
     set_up(&r, 1, &walk_type, 3, &def);
-    for (float* b = lp_f32(lp_params_find(r.policy->params, "critic.2.bias")); b; b = NULL) *b = 1e30f;
     const uint64_t before = digest(r.policy);
-    assert_int_equal(lp_on_policy_step(r.trainer, NULL), LP_NONFINITE);
+    assert_int_equal(lp_on_policy_step(r.trainer, NULL), LP_NONFINITE); /* after some updates */
     assert_true(digest(r.policy) == before);
     assert_close(lp_params_grad_norm(r.policy->params), 0, 0);
     lp_ctx_destroy(r.ctx);
