@@ -3,6 +3,7 @@
 #define LOGPI_LOGPI_H
 
 #include <logpi/base.h>
+#include <logpi/env.h>
 #include <logpi/lm.h>
 #include <logpi/pg.h>
 #include <logpi/run.h>
