@@ -14,6 +14,7 @@ import tempfile
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 PPO, PASS, TRAIN = "src/pg/ppo.c", "src/train/ppo_pass.c", "src/train/ppo_step.c"
 REDUCE = "src/tensor/reduce.inc"
+ENVS, CARTPOLE = "src/env/envs.c", "src/env/cartpole.c"
 DIST, OPTIM, HEAD = "src/pg/dist.c", "src/tensor/optim.c", "src/tensor/ops_head.c"
 
 # name, file, the text that is right (blanks and line breaks do not matter), the mistake, tests that should notice
@@ -170,6 +171,26 @@ MUTANTS = [
     ("a value head on one side of zero", "src/train/ppo.c",
      "(float)(bound * (2.0 * lp_rng_uniform(&rng) - 1.0));\n        lp_f32(ppo->value_bias)",
      "(float)(bound * lp_rng_uniform(&rng));\n        lp_f32(ppo->value_bias)", ["train/details"]),
+    # environments
+    ("the cart is pushed the other way", CARTPOLE, "== 1 ? force_mag : -force_mag", "== 1 ? -force_mag : force_mag",
+     ["env/cartpole"]),
+    ("a step without tau", CARTPOLE, "s->theta_dot += tau * theta_acc;", "s->theta_dot += theta_acc;", ["env/cartpole"]),
+    ("positions from the new velocities", CARTPOLE, "s->theta += tau * s->theta_dot;\n    s->theta_dot += tau * theta_acc;",
+     "s->theta_dot += tau * theta_acc;\n    s->theta += tau * s->theta_dot;", ["env/cartpole"]),
+    ("time is up a step late", ENVS, "env->steps >= most", "env->steps > most", ["env/cartpole"]),
+    ("terminated and truncated swapped", ENVS, "e->terminated[i] = env->terminated; e->truncated[i] = env->truncated;",
+     "e->terminated[i] = env->truncated; e->truncated[i] = env->terminated;", ["env/cartpole"]),
+    ("truncated beside terminated", ENVS, "env->truncated = !terminated && most", "env->truncated = most", ["env/envs"]),
+    ("every episode begins alike", ENVS, "(uint64_t)i, env->episode)", "(uint64_t)i, 0 * env->episode)", ["env/envs"]),
+    ("streams in the order of arrival", ENVS, "lp_rng_philox(e->seed, LP_FOR_ENV, (uint64_t)i, env->episode);",
+     "lp_rng_philox(e->seed, LP_FOR_ENV, 0, env->episode);\n    static uint64_t n;\n"
+     "    rng = lp_rng_philox(e->seed, LP_FOR_ENV, n++, 0);", ["env/envs"]),
+    ("the last observation is the next episode's first", ENVS,
+     "memcpy(e->final_observation + i * n, e->ended + i * n,", "memcpy(e->final_observation + i * n, e->fresh + i * n,",
+     ["env/envs"]),
+    ("a return runs on into the next episode", ENVS, "    env->sum = 0;\n", "", ["env/envs"]),
+    ("an environment's reward of NaN is accepted", ENVS, "if (!isfinite(env->sum))", "if (isinf(env->sum))",
+     ["env/failures"]),
 ]
 
 
