@@ -12,7 +12,7 @@
  *     }
  *
  * An episode that ends is followed by the next at once, in the same step. Terminated (the task is over) and truncated (time
- * is up) are different facts; terminated beats truncated. */
+ * is up) are different facts; terminated beats truncated, where Gymnasium says both. */
 #ifndef LOGPI_ENV_H
 #define LOGPI_ENV_H
 
@@ -36,7 +36,7 @@ typedef struct lp_space {
 } lp_space;
 
 /* An environment, written in C. Its functions are called from any thread, never two at once for one state, and must keep
- * nothing outside of the state. */
+ * nothing outside of the state, which is aligned to 16 bytes. */
 typedef struct lp_env_type {
     const char* name;    /* as registered with Gymnasium: "CartPole-v1" */
     const char* summary; /* one line */
@@ -45,11 +45,11 @@ typedef struct lp_env_type {
     size_t state_bytes;
     int64_t max_episode_steps; /* steps after which an episode is truncated; 0: never */
     double reward_threshold;   /* mean return from which the task counts as solved */
-    /* A new episode; random numbers come from rng only. */
+    /* A new episode, from a state of zeros; random numbers come from rng only. */
     void (*reset)(void* state, lp_rng* rng);
     /* The observation of a state, float [observation.n]. */
     void (*observe)(const void* state, float* observation);
-    /* One step: action is an int32_t, or float [action.n]. Returns the reward. */
+    /* One step: action is an int32_t, or float [action.n]. Returns the reward; *terminated comes as false. */
     double (*step)(void* state, const void* action, bool* terminated);
 } lp_env_type;
 
@@ -84,8 +84,8 @@ typedef struct lp_env_results {
     const int64_t* episode_length;  /* [environments]: and its steps */
 } lp_env_results;
 
-/* Makes and resets them. LP_INVALID: count out of range, or a type that lacks a function or has an empty space; LP_NOMEM.
- * They die with their context, or by lp_envs_destroy (NULL allowed). */
+/* Makes and resets them; nothing is allocated later. LP_INVALID: count out of range, or a type that lacks a function or has
+ * an empty space; LP_NOMEM. They die with their context, or by lp_envs_destroy (NULL allowed). */
 LP_API lp_status lp_envs_create(lp_ctx* ctx, const lp_envs_def* def, lp_envs** envs);
 LP_API void lp_envs_destroy(lp_envs* envs);
 LP_API const lp_env_type* lp_envs_type(const lp_envs* envs);
@@ -94,12 +94,13 @@ LP_API int64_t lp_envs_count(const lp_envs* envs);
 /* Sends one action to each environment index[i] (rising; each must have been received since it was last sent to):
  * actions is int32_t [count] or float [count, action.n]. LP_INVALID: an action outside of its space (a float that is not
  * finite; values beyond low and high are clipped, as Stable-Baselines3 clips them), named with its environment; nothing is
- * then sent. */
+ * then sent. The results of the last receive stay as they are. */
 LP_API lp_status lp_envs_send(lp_envs* envs, int64_t count, const int32_t* index, const void* actions);
 
 /* Waits until at least one environment that was sent to is ready, and fills *results with all that are. LP_NONFINITE: an
- * observation or a reward is NaN or infinite; the message names type, environment, step of its episode, and entry. LP_INVALID:
- * nothing was sent. LP_CANCELLED. */
+ * observation or a reward, or the sum of an episode's rewards, is NaN or infinite; the message names type, environment, step
+ * of its episode (0: the first observation), and entry; nothing is received until lp_envs_reset. LP_INVALID: nothing was
+ * sent. LP_CANCELLED: what was sent stays to be received. */
 LP_API lp_status lp_envs_receive(lp_envs* envs, lp_env_results* results);
 
 /* All environments begin anew, with episodes numbered on; their first observations are then to be received. */

@@ -10,10 +10,11 @@ declare -A may=(
     [tensor]="base kernels tensor"
     [pg]="base kernels tensor pg"
     [nn]="base kernels tensor nn"
+    [env]="base env"
     [run]="base kernels tensor run"
     [text]="base kernels tensor text"
     [lm]="base kernels tensor nn text lm"
-    [train]="base kernels tensor pg nn run text lm train"
+    [train]="base kernels tensor pg nn run env text lm train"
 )
 passed=0 failed=0
 wrong() {

@@ -14,6 +14,7 @@ import tempfile
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 PPO, LOSS, PASS, TRAIN = "src/pg/ppo.c", "src/pg/loss.c", "src/train/ppo_pass.c", "src/train/ppo_step.c"
 REDUCE = "src/tensor/reduce.inc"
+ENVS, CARTPOLE = "src/env/envs.c", "src/env/cartpole.c"
 DIST, OPTIM, HEAD = "src/pg/dist.c", "src/tensor/optim.c", "src/tensor/ops_head.c"
 
 # name, file, the text that is right (blanks and line breaks do not matter), the mistake, tests that should notice
@@ -170,28 +171,25 @@ MUTANTS = [
      "(float)(bound * (2.0 * lp_rng_uniform(&rng) - 1.0));\n        lp_f32(ppo->value_bias)",
      "(float)(bound * lp_rng_uniform(&rng));\n        lp_f32(ppo->value_bias)", ["train/details"]),
     # environments
-    ("only the first lane of a gradient", "src/tensor/ops_mlp.c", "grad && lane < job->lanes;", "grad && lane < 1;", ["nn/mlp"]),
-    ("a hidden layer without the slope of its activation", "src/tensor/ops_mlp.c",
-     "if (l > 0) activate_backward(", "if (l > 99) activate_backward(", ["tensor/gradcheck"]),
-    ("a truncated episode is worth nothing more", "src/train/on_policy_rollout.c",
-     "(float)(r->def.gamma * (double)r->steps.last_value[n++]);", "0 * r->steps.last_value[n++];", ["train/on_policy"]),
-    ("a terminated episode is worth more", "src/train/on_policy_rollout.c",
-     "if (r->taken[i] == 0 || !e->truncated[i] || e->terminated[i]) continue;\n        memcpy",
-     "if (r->taken[i] == 0 || !(e->truncated[i] || e->terminated[i])) continue;\n        memcpy", ["train/on_policy"]),
-    ("the next episode counts", "src/pg/advantage.c", "ended[at] ? 0.0 : 1.0", "ended[at] ? 1.0 : 1.0", ["train/sb3"]),
-    ("advantages of a minibatch as they are", "src/train/on_policy_update.c", "lp_standardise(n, m->advantage);", "(void)n;",
-     ["train/sb3"]),
-    ("A2C with the surrogate of PPO", "src/train/on_policy_update.c", "ppo ? LP_SURROGATE_CLIPPED : LP_SURROGATE_SCORE",
-     "ppo ? LP_SURROGATE_CLIPPED : LP_SURROGATE_CLIPPED", ["train/sb3"]),
-    ("the value loss not clipped", "src/pg/loss.c", "def->value_loss == LP_VALUE_LOSS_CLIPPED ? clipped",
-     "def->value_loss == LP_VALUE_LOSS_CLIPPED ? plain", ["train/sb3"]),
-    ("an entropy that is feared", "src/pg/loss.c", "lp_sub(t, loss, lp_scale(t, entropy, def->ent_coef))",
-     "lp_add(t, loss, lp_scale(t, entropy, def->ent_coef))", ["train/sb3"]),
-    ("an update goes on above target_kl", "src/train/on_policy_update.c", "if (*stop) return LP_OK;", "", ["train/sb3"]),
-    ("an update that fails stays", "src/train/on_policy_update.c",
-     "if (sums.minibatches > 0) lp_optim_rollback(r->optim);", "", ["train/on_policy"]),
-    ("actions of all environments alike", "src/train/policy.c", "LP_FOR_ACTION, (uint64_t)env, (uint32_t)draw->steps[env]);\n        const",
-     "LP_FOR_ACTION, 0 * (uint64_t)env, 0 * (uint32_t)draw->steps[env]);\n        const", ["train/on_policy"]),
+    ("the cart is pushed the other way", CARTPOLE, "== 1 ? force_mag : -force_mag", "== 1 ? -force_mag : force_mag",
+     ["env/cartpole"]),
+    ("a step without tau", CARTPOLE, "s->theta_dot += tau * theta_acc;", "s->theta_dot += theta_acc;", ["env/cartpole"]),
+    ("positions from the new velocities", CARTPOLE, "s->theta += tau * s->theta_dot;\n    s->theta_dot += tau * theta_acc;",
+     "s->theta_dot += tau * theta_acc;\n    s->theta += tau * s->theta_dot;", ["env/cartpole"]),
+    ("time is up a step late", ENVS, "env->steps >= most", "env->steps > most", ["env/cartpole"]),
+    ("terminated and truncated swapped", ENVS, "e->terminated[i] = env->terminated; e->truncated[i] = env->truncated;",
+     "e->terminated[i] = env->truncated; e->truncated[i] = env->terminated;", ["env/cartpole"]),
+    ("truncated beside terminated", ENVS, "env->truncated = !terminated && most", "env->truncated = most", ["env/envs"]),
+    ("every episode begins alike", ENVS, "(uint64_t)i, env->episode)", "(uint64_t)i, 0 * env->episode)", ["env/envs"]),
+    ("streams in the order of arrival", ENVS, "lp_rng_philox(e->seed, LP_FOR_ENV, (uint64_t)i, env->episode);",
+     "lp_rng_philox(e->seed, LP_FOR_ENV, 0, env->episode);\n    static uint64_t n;\n"
+     "    rng = lp_rng_philox(e->seed, LP_FOR_ENV, n++, 0);", ["env/envs"]),
+    ("the last observation is the next episode's first", ENVS,
+     "memcpy(e->final_observation + i * n, e->ended + i * n,", "memcpy(e->final_observation + i * n, e->fresh + i * n,",
+     ["env/envs"]),
+    ("a return runs on into the next episode", ENVS, "    env->sum = 0;\n", "", ["env/envs"]),
+    ("an environment's reward of NaN is accepted", ENVS, "if (!isfinite(env->sum))", "if (isinf(env->sum))",
+     ["env/failures"]),
 ]
 
 

@@ -23,11 +23,12 @@ check "SmolLM2 beside transformers" build/tests/compare_hf "$SMOLLM2_FILE" "$ref
 say "fixtures made anew by the peers, and the tests that read them"
 export LOGPI_FIXTURES=$reference/fixtures
 cp -r tests/fixtures "$LOGPI_FIXTURES"
-for script in torch_ops_fixtures.py "hf_logits.py tiny" rng_fixtures.py tokenizer_fixtures.py gguf_fixtures.py; do
+for script in torch_ops_fixtures.py "hf_logits.py tiny" rng_fixtures.py tokenizer_fixtures.py gguf_fixtures.py \
+    "cartpole_fixture.py 1 100000"; do
     check "$script" "$oracles" tests/oracles/$script
 done
 for script in trl_ppo_fixtures.py trl_whole_steps.py; do
     check "$script" "$trl" "tests/oracles/$script"
 done
-suite release -R 'base/rng|tensor|pg|train|text|lm'
+suite release -R 'base/rng|tensor|pg|env|train|text|lm'
 unset LOGPI_FIXTURES
