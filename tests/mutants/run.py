@@ -14,6 +14,7 @@ import tempfile
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 PPO, PASS, TRAIN = "src/pg/ppo.c", "src/train/ppo_pass.c", "src/train/ppo_step.c"
 REDUCE = "src/tensor/reduce.inc"
+REGRESSION = "src/pg/regression.c"
 DIST, OPTIM, HEAD = "src/pg/dist.c", "src/tensor/optim.c", "src/tensor/ops_head.c"
 
 # name, file, the text that is right (blanks and line breaks do not matter), the mistake, tests that should notice
@@ -98,6 +99,17 @@ MUTANTS = [
     ("the Gaussian density without its width", DIST, "lp_scale(t, lp_square(t, z), 0.5), pi.log_std);",
      "lp_scale(t, lp_square(t, z), 0.5), lp_scale(t, pi.log_std, 0.0));", ["pg/rungs"]),
     ("ddof 0 in the running moments", PPO, "sqrt(sum / (total - 1.0))", "sqrt(sum / total)", ["pg/trl"]),
+    # the supervised twins
+    ("softmax regression 1 % too steep", REGRESSION, "(j == y[i] ? p - 1.0 : p) / (double)n",
+     "1.01 * (j == y[i] ? p - 1.0 : p) / (double)n", ["pg/regression"]),
+    ("softmax regression climbs its loss", REGRESSION, "theta[i] -= eta * grad[i]", "theta[i] += eta * grad[i]",
+     ["pg/regression"]),
+    ("logistic regression climbs its loss", REGRESSION, "theta[l] -= eta * grad[l]", "theta[l] += eta * grad[l]",
+     ["pg/regression"]),
+    ("logistic regression learns the other label", REGRESSION, "(y[i] ? 1.0 : 0.0)", "(y[i] ? 0.0 : 1.0)",
+     ["pg/regression"]),
+    ("a logistic loss that overflows", REGRESSION, "fmax(z, 0.0) + log1p(exp(-fabs(z)))", "log1p(exp(z))",
+     ["pg/regression"]),
     # the trainer
     ("targets shifted by one token", PASS, "part->target[row] = response[j];",
      "part->target[row] = response[j > 0 ? j - 1 : 0];", ["train/trl_steps"]),
