@@ -16,7 +16,8 @@ typedef struct verb {
     int (*run)(lp_ctx* ctx, const lp_options* options);
 } verb;
 
-extern const verb verb_step, verb_gradcheck, verb_info, verb_generate, verb_train_ppo, verb_bench;
+extern const verb verb_step, verb_gradcheck, verb_info, verb_generate, verb_train_ppo, verb_bench,
+    verb_lesson;
 
 /* One line on stderr, "logpi: ..."; returns code. */
 int cli_say(int code, const char* fmt, ...) LP_PRINTF(2, 3);

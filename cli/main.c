@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static const verb* const verbs[] = {&verb_step,     &verb_train_ppo, &verb_generate,
-                                    &verb_info,     &verb_gradcheck, &verb_bench};
+static const verb* const verbs[] = {&verb_lesson, &verb_step,      &verb_train_ppo, &verb_generate,
+                                    &verb_info,   &verb_gradcheck, &verb_bench};
 enum { VERBS = sizeof verbs / sizeof *verbs };
 
 /* ---- signals: the first asks the context to stop, the second ends the program ---------------------- */

@@ -34,6 +34,34 @@ LP_API void lp_softmax_policy_grad(int64_t d, int64_t k, const double* x, const 
 LP_API void lp_softmax_policy_update(int64_t d, int64_t k, double* theta, const double* x, const double* p, int64_t a,
                                      double eta, double advantage);
 
+/* ---- the supervised twins: a label in place of the sampled action ---------------------------------- *
+ *
+ * n >= 1 examples, a row of x [n, d] each, with labels y [n]; the loss J is a mean over them, and its gradient is written
+ * out by hand. In double, in the caller's arrays; none may overlap. Bishop 2006, "Pattern recognition and machine
+ * learning", equations 4.90 and 4.91 (logistic), 4.108 and 4.109 (softmax). */
+
+/* Softmax regression, on the policy's parameters Theta [d, k], labels in [0, k):
+ *     J = -1/n sum_i log p_{y_i}(x_i),   p(x) = softmax(Theta^T x)          (cross-entropy, in nats) */
+LP_API double lp_softmax_regression_loss(int64_t d, int64_t k, int64_t n, const double* theta, const double* x,
+                                         const int32_t* y);
+/* grad_Theta J = 1/n sum_i x_i (p(x_i) - e_{y_i})^T, into grad [d, k]. */
+LP_API void lp_softmax_regression_grad(int64_t d, int64_t k, int64_t n, const double* theta, const double* x,
+                                       const int32_t* y, double* grad);
+/* Theta -= eta grad J; grad [d, k] receives the gradient before the step. */
+LP_API void lp_softmax_regression_update(int64_t d, int64_t k, int64_t n, double* theta, const double* x,
+                                         const int32_t* y, double eta, double* grad);
+
+/* Logistic regression, on theta [d], labels 0 and 1: the softmax of the two logits 0 and x^T theta.
+ *     p = sigmoid(x^T theta) = 1 / (1 + exp(-x^T theta)), the probability of label 1: log(p / (1 - p)) = x^T theta */
+LP_API double lp_logistic_prob(int64_t d, const double* theta, const double* x);
+/* J = 1/n sum_i -(y_i log p_i + (1 - y_i) log(1 - p_i)), from the logits: finite where p rounds to 0 or 1. */
+LP_API double lp_logistic_loss(int64_t d, int64_t n, const double* theta, const double* x, const int32_t* y);
+/* grad_theta J = 1/n sum_i (p_i - y_i) x_i, into grad [d]. */
+LP_API void lp_logistic_grad(int64_t d, int64_t n, const double* theta, const double* x, const int32_t* y, double* grad);
+/* theta -= eta grad J; grad [d] receives the gradient before the step. */
+LP_API void lp_logistic_update(int64_t d, int64_t n, double* theta, const double* x, const int32_t* y, double eta,
+                               double* grad);
+
 /* ---- distributions --------------------------------------------------------------------------------- *
  *
  * One distribution a row; log-probabilities, entropies and divergences are [rows, 1] and differentiable. */

@@ -19,6 +19,7 @@ typedef enum lp_scope {
     LP_SCOPE_GENERATE,
     LP_SCOPE_PPO_LM,
     LP_SCOPE_BENCH,
+    LP_SCOPE_LESSON,
     LP_SCOPE_COUNT
 } lp_scope;
 

@@ -1,7 +1,7 @@
 """Mutants: each row of the table is a mistake that a programmer could make. It is put into a copy of the sources, the
 tests that should notice are built and run, and at least one of them must fail, by an assertion in one of its cases: a
 mutant that does not compile, crashes or hangs proves nothing. A mutant that survives, or whose text is not found exactly
-once, is a failure of this program.
+once, is a failure of this program. A row may end with a number: so many cases of a test must fail.
 
     run.py [NAME ...]     only these"""
 import os
@@ -15,9 +15,11 @@ ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 PPO, LOSS, PASS, TRAIN = "src/pg/ppo.c", "src/pg/loss.c", "src/train/ppo_pass.c", "src/train/ppo_step.c"
 REDUCE = "src/tensor/reduce.inc"
 ENVS, CARTPOLE = "src/env/envs.c", "src/env/cartpole.c"
+REGRESSION = "src/pg/regression.c"
 DIST, OPTIM, HEAD = "src/pg/dist.c", "src/tensor/optim.c", "src/tensor/ops_head.c"
 
-# name, file, the text that is right (blanks and line breaks do not matter), the mistake, tests that should notice
+# name, file, the text that is right (blanks and line breaks do not matter), the mistake, tests that should notice, and, if
+# one case is not enough, how many
 MUTANTS = [
     ("sign of the policy loss", LOSS,
      "lp_neg(t, lp_const_f32(t, n, 1, def->advantage))", "lp_const_f32(t, n, 1, def->advantage)",
@@ -69,6 +71,17 @@ MUTANTS = [
      "FN(attend_backward)(kernels, i + 1, hd, ld,", "FN(attend_backward)(kernels, i, hd, ld,", ["tensor/gradcheck"]),
     ("the closed-form gradient 1 % too large", "src/pg/softmax_policy.c",
      "theta[i * k + j] += step * (x[i]", "theta[i * k + j] += 1.01 * step * (x[i]", ["pg/rungs"]),
+    # the lessons check themselves: each case is a lesson
+    ("the closed-form gradient of log p 1 % too large", "src/pg/softmax_policy.c",
+     "grad[i * k + j] = x[i] * (", "grad[i * k + j] = 1.01 * x[i] * (", ["cli/lesson_checks"], 3),
+    ("probabilities that do not add up to 1", "src/pg/softmax_policy.c", "p[j] /= sum;", "p[j] /= 1.01 * sum;",
+     ["cli/lesson_checks"], 3),
+    ("the policy's step 1 % too long", "src/pg/softmax_policy.c", "step = eta * advantage;",
+     "step = 1.01 * eta * advantage;", ["cli/lesson_checks"], 2),
+    ("a check that cannot fail", "cli/lessons/report.c", "return apart <= c->bound;",
+     "return apart <= c->bound || apart > 0;", ["cli/lesson_checks"]),
+    ("a NaN that hides behind a number", "cli/lessons/report.c", "i < n && !isnan(left[at] - right[at]);", "i < n;",
+     ["cli/lesson_checks"]),
     ("top_p is not applied", "src/lm/sampler.c", "n = nucleus(s, n, kept);", "nucleus(s, n, kept);", ["lm/model"]),
     ("the adaptive KL turned round", PPO, "coef * (1.0 + error * n / horizon)", "coef * (1.0 - error * n / horizon)",
      ["pg/trl"]),
@@ -98,6 +111,17 @@ MUTANTS = [
     ("the Gaussian density without its width", DIST, "lp_scale(t, lp_square(t, z), 0.5), pi.log_std);",
      "lp_scale(t, lp_square(t, z), 0.5), lp_scale(t, pi.log_std, 0.0));", ["pg/rungs"]),
     ("ddof 0 in the running moments", PPO, "sqrt(sum / (total - 1.0))", "sqrt(sum / total)", ["pg/trl"]),
+    # the supervised twins
+    ("softmax regression 1 % too steep", REGRESSION, "(j == y[i] ? p - 1.0 : p) / (double)n",
+     "1.01 * (j == y[i] ? p - 1.0 : p) / (double)n", ["pg/regression"]),
+    ("softmax regression climbs its loss", REGRESSION, "theta[i] -= eta * grad[i]", "theta[i] += eta * grad[i]",
+     ["pg/regression"]),
+    ("logistic regression climbs its loss", REGRESSION, "theta[l] -= eta * grad[l]", "theta[l] += eta * grad[l]",
+     ["pg/regression"]),
+    ("logistic regression learns the other label", REGRESSION, "(y[i] ? 1.0 : 0.0)", "(y[i] ? 0.0 : 1.0)",
+     ["pg/regression"]),
+    ("a logistic loss that overflows", REGRESSION, "fmax(z, 0.0) + log1p(exp(-fabs(z)))", "log1p(exp(z))",
+     ["pg/regression"]),
     # the trainer
     ("targets shifted by one token", PASS, "part->target[row] = response[j];",
      "part->target[row] = response[j > 0 ? j - 1 : 0];", ["train/trl_steps"]),
@@ -210,17 +234,19 @@ def build(folder, tests):
     return sh("cmake", "--build", "b", "-j", str(os.cpu_count()), "--target", *map(target, tests), cwd=folder)
 
 
-def run_test(folder, test):
-    """'' if it passes, the case that failed, or a complaint beginning with '!'."""
+def run_test(folder, test, least=1):
+    """'' if it passes, the cases that failed, or a complaint beginning with '!'."""
     status, said = sh(os.path.join("b", "tests", test.split("/")[0], target(test)), cwd=folder, timeout=60)
     if status == 0:
         return ""
-    failed = re.search(r"\[  FAILED  \] (?!GROUP)([a-z]\w*)", said)
+    failed = list(dict.fromkeys(re.findall(r"\[  FAILED  \] (?!GROUP)([a-z]\w*)", said)))
     if status is None:
         return f"! hangs in {test}"
     if status < 0 or "failed with exception" in said or not failed:
         return f"! crashes in {test} (status {status})"
-    return f"{test}: {failed[1]}"
+    if len(failed) < least:
+        return f"! only {len(failed)} cases of {test} fail, not {least}: {', '.join(failed)}"
+    return f"{test}: {failed[0] if least == 1 else ', '.join(failed)}"
 
 
 def places(text, right):
@@ -231,7 +257,7 @@ def places(text, right):
     return [(at[b], at[b + len(wanted) - 1] + 1) for b in begins]
 
 
-def run_one(folder, name, path, right, wrong, tests):
+def run_one(folder, path, right, wrong, tests, least=1):
     """The test and the case that noticed, or a complaint beginning with '!'."""
     full = os.path.join(folder, path)
     with open(full) as f:
@@ -246,7 +272,7 @@ def run_one(folder, name, path, right, wrong, tests):
         if status != 0:
             return "! does not compile: " + said[-400:]
         for test in tests:
-            found = run_test(folder, test)
+            found = run_test(folder, test, least)
             if found:
                 return found
         return "! SURVIVES " + ", ".join(tests)
@@ -271,8 +297,8 @@ def main():
         broken = [t for t in tests if run_test(folder, t)]
         if broken:
             sys.exit("mutants: without any mutant these fail: " + ", ".join(broken))
-        for name, path, right, wrong, noticing in chosen:
-            found = run_one(folder, name, path, right, wrong, noticing)
+        for name, *mutant in chosen:
+            found = run_one(folder, *mutant)
             survivors += found.startswith("!")
             print(f"  {name:<56} {found}", flush=True)
         if build(folder, tests)[0] != 0 or any(run_test(folder, t) for t in tests):
