@@ -42,7 +42,7 @@ LP_API double lp_options_real(const lp_options* options, const char* name);
 LP_API bool lp_options_flag(const lp_options* options, const char* name);
 /* Which of the words of the table, counted from 0; -1: not given, no default. */
 LP_API int lp_options_choice(const lp_options* options, const char* name);
-/* A number that may fall to 0 with the steps that are left, "0.001" or "lin_0.001": its first value, and whether it falls. */
+/* A number that may fall to 0 with the steps that are left, "0.001" or "lin_0.001": its first value; whether it falls. */
 LP_API double lp_options_schedule(const lp_options* options, const char* name, bool* linear);
 /* Whole numbers with commas in between: how many, of which the first `room` go to values. */
 LP_API int lp_options_ints(const lp_options* options, const char* name, int64_t* values, int room);
@@ -66,10 +66,10 @@ typedef struct lp_setting {
     const char *name, *value;
 } lp_setting;
 
-/* Writes a YAML file, "name: value" a line: first those of `more` that are no options, then every option of the scope in
- * the order of the table, with the value that `more` has for it, else the one given, else the default, else null. Numbers
- * and lists are read back as such, and text as the same text (bytes that are no UTF-8 as Latin-1). The file is written whole
- * or not at all. LP_IO, LP_NOMEM. */
+/* Writes a YAML file, "name: value" a line: first those of `more` that are no options, then every option of the scope
+ * in the order of the table, with the value that `more` has for it, else the one given, else the default, else null.
+ * Numbers and lists are read back as such, and text as the same text (bytes that are no UTF-8 as Latin-1). The file is
+ * written whole or not at all. LP_IO, LP_NOMEM. */
 LP_API lp_status lp_options_save(lp_ctx* ctx, const lp_options* options, const lp_setting* more, int count,
                                  const char* path);
 

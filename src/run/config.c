@@ -1,5 +1,5 @@
-/* config.yaml: the settings of a run. Scalars are written so that YAML 1.1 and 1.2 read them alike: 1e-05 has a point, and
- * a text that could be taken for something else has quotes. */
+/* config.yaml: the settings of a run. Scalars are written so that YAML 1.1 and 1.2 read them alike: 1e-05 has a point,
+ * and a text that could be taken for something else has quotes. */
 #include "run/options.h"
 #include <math.h>
 #include <stdio.h>
@@ -53,7 +53,7 @@ static bool is_plain(const char* text) {
     for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++) {
         if (strcasecmp(text, reserved[i]) == 0) return false;
     }
-    if (!*text || !strchr(letters, *text)) return false;
+    if (!*text || (!strchr(letters, *text) && *text != '/')) return false;
     for (const char* at = text; *at; at++) {
         if (!strchr(letters, *at) && !strchr(more, *at)) return false;
     }
@@ -151,7 +151,8 @@ lp_status lp_options_save(lp_ctx* ctx, const lp_options* options, const lp_setti
     FILE* f = open_memstream(&text, &bytes);
     if (f) write_all(f, options, more, count);
     const bool failed = !f || ferror(f);
-    lp_status status = (f && fclose(f) != 0) || failed ? lp__fail(ctx, LP_NOMEM, "out of memory while writing %s", path) : LP_OK;
+    lp_status status = LP_OK;
+    if ((f && fclose(f) != 0) || failed) status = lp__fail(ctx, LP_NOMEM, "out of memory while writing %s", path);
     lp__writer writer;
     if (status == LP_OK) status = lp__writer_open(ctx, &writer, path);
     if (status == LP_OK) {

@@ -1,5 +1,5 @@
-/* The option parser: numbers are read exactly and in decimal only, ranges hold at their ends; and config.yaml, which has
- * the same values. */
+/* The option parser: numbers are read exactly and in decimal only, ranges hold at their ends; and config.yaml, which
+ * has the same values. */
 #include "testing.h"
 
 #include <logpi/run.h>
@@ -185,9 +185,9 @@ static void schedules(void** state) {
         assert_int_equal(linear, cases[i].linear);
         lp_options_destroy(o);
     }
-    static const char* const malformed[] = {"",          "lin_",     "lin_x",       "lin",         "lin_lin_1", "lin 0.1",
-                                            "LIN_0.001", "lin_ 0.1", "linear_0.01", "lin_0.1lin_", "0.1lin_",   "lin_nan",
-                                            "lin_0x1"};
+    static const char* const malformed[] = {"",          "lin_",      "lin_x",    "lin",         "lin_lin_1",
+                                            "lin 0.1",   "LIN_0.001", "lin_ 0.1", "linear_0.01", "lin_0.1lin_",
+                                            "0.1lin_",   "lin_nan",   "lin_0x1"};
     char word[64];
     for (size_t i = 0; i < sizeof malformed / sizeof *malformed; i++) {
         snprintf(word, sizeof word, "--clip_range=%s", malformed[i]);
@@ -218,8 +218,9 @@ static void lists_of_numbers(void** state) {
         for (int j = 0; j < 3; j++) assert_int_equal(values[j], cases[i].values[j]);
         lp_options_destroy(o);
     }
-    static const char* const wrong[] = {"64,,64", ",64", "64,", ",", "64;64", "64, 64", "[64,64]", "64x", "0", "64,-1", "1048577",
-                                        "64,99999999999999999999", "64,000000000000000000000000000000000000064", "6.4"};
+    static const char* const wrong[] = {"64,,64", ",64", "64,",   ",",       "64;64", "64, 64", "[64,64]",
+                                        "64x",    "0",   "64,-1", "1048577", "6.4",   "64,99999999999999999999",
+                                        "64,000000000000000000000000000000000000064"};
     char word[64];
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         snprintf(word, sizeof word, "--net_arch=%s", wrong[i]);
@@ -260,8 +261,8 @@ static char* saved(lp_scope scope, int argc, char* const* argv, const lp_setting
 /* Every option with its value, and each value in the one form that YAML 1.1 and 1.2 read alike. */
 static void settings_are_yaml(void** state) {
     (void)state;
-    char* const words[] = {"--env=CartPole-v1",  "--n_envs=008",         "--n_timesteps=+2000", "--learning_rate=lin_1e-3",
-                           "--gamma=.98",        "--clip_range_vf=1e9", "--max_grad_norm=1000", "--net_arch=032,+16",
+    char* const words[] = {"--env=CartPole-v1",    "--n_envs=008",  "--n_timesteps=+2000", "--learning_rate=lin_1e-3",
+                           "--clip_range_vf=1e9",  "--gamma=.98",   "--net_arch=032,+16",  "--max_grad_norm=1000",
                            "--optimizer_eps=1e-8", "--json"};
     const lp_setting more[] = {{"algo", "ppo"}, {"output_dir", "runs/a b"}, {"isa", "avx2"}};
     char* text = saved(LP_SCOPE_PPO, sizeof words / sizeof *words, words, more, 3);
@@ -311,6 +312,8 @@ static void text_is_quoted_when_needed(void** state) {
                                            {"y", "\"y\""},
                                            {"null", "\"null\""},
                                            {"nullable", "nullable"},
+                                           {"/tmp/a-b_c.d", "/tmp/a-b_c.d"},
+                                           {"./a", "\"./a\""},
                                            {"~", "\"~\""},
                                            {"12", "\"12\""},
                                            {"1e5", "\"1e5\""},
