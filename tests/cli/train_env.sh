@@ -264,4 +264,16 @@ for signal in INT TERM; do
     expect 0 '^CartPole-v1, ' "$logpi" eval "$work/$signal"
 done
 expect 130 'stopped by signal 2' timeout --foreground --preserve-status -s INT 0.5 "$logpi" eval "$work/run" --episodes 16777216
+
+# ---- figures
+expect 0 '^env CartPole-v1 n_envs=64: [0-9]+ steps/s' "$logpi" bench env --seconds 0.05
+expect 0 '"unit":"steps/s".*"threads":2,"env":"CartPole-v1","n_envs":200\}' "$logpi" bench env --n_envs 200 --threads 2 --seconds 0.05 --json
+expect 0 '^ppo CartPole-v1 n_envs=8: [0-9]+ steps/s' "$logpi" bench ppo --seconds 0.05
+expect 2 'bench env has no option --d' "$logpi" bench env --d 3
+expect 2 'bench ppo has no option --n_envs' "$logpi" bench ppo --n_envs 3
+expect 2 'bench tape has no option --env' "$logpi" bench tape --env CartPole-v1
+expect 2 'bench linear is of one thread' "$logpi" bench linear --threads 2
+expect 130 'stopped by signal 2' timeout --foreground --preserve-status -s INT 0.5 "$logpi" bench ppo --seconds 60
+expect 130 'stopped by signal 2' timeout --foreground --preserve-status -s INT 0.5 "$logpi" bench env --seconds 60
+
 finish
