@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Training and evaluation in environments: what a run leaves, and what it refuses. usage: train_env.sh LOGPI ROOT
 . "$(dirname "$0")/lib.sh"
+examples=$(dirname "$logpi")/examples
 steps=(--env CartPole-v1 --n_envs 4 --n_timesteps 2000 --n_steps 50) # ten rollouts
 ppo=("$logpi" train ppo "${steps[@]}" --batch_size 100 --n_epochs 4)
 sum() { sha256sum <"$1/final/policy.safetensors"; }
@@ -276,4 +277,5 @@ expect 2 'bench linear is of one thread' "$logpi" bench linear --threads 2
 expect 130 'stopped by signal 2' timeout --foreground --preserve-status -s INT 0.5 "$logpi" bench ppo --seconds 60
 expect 130 'stopped by signal 2' timeout --foreground --preserve-status -s INT 0.5 "$logpi" bench env --seconds 60
 
+expect 0 '^100 episodes: mean return [0-9.]+, std [0-9.]+$' "$examples/04_ppo_cartpole" 2000
 finish
