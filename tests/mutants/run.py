@@ -169,6 +169,15 @@ MUTANTS = [
     ("a value head on one side of zero", "src/train/ppo.c",
      "(float)(bound * (2.0 * lp_rng_uniform(&rng) - 1.0));\n        lp_f32(ppo->value_bias)",
      "(float)(bound * lp_rng_uniform(&rng));\n        lp_f32(ppo->value_bias)", ["train/details"]),
+    ("a schedule that does not fall", "src/run/options.c", "*linear = strncmp(text, LINEAR, sizeof LINEAR - 1) == 0;",
+     "*linear = false; text += 4 * (strncmp(text, LINEAR, sizeof LINEAR - 1) == 0);", ["run/options"]),
+    ("one default for all algorithms", "src/run/options.inc", "LP_OPTION(A2C, name, type, a2c,",
+     "LP_OPTION(A2C, name, type, ppo,", ["run/options"]),
+    ("1e-05 in config.yaml, which some readers take for text", "src/run/config.c", 'strchr(text, '+"'.'"+') ? "" : ".0"',
+     'strchr(text, '+"'.'"+') || strchr(text, '+"'e'"+') ? "" : ".0"', ["run/options"]),
+    ("a text of config.yaml that is read as a truth value", "src/run/config.c",
+     "if (strcasecmp(text, reserved[i]) == 0) return false;", "if (strcmp(text, reserved[i]) == 0) return false;",
+     ["run/options"]),
 ]
 
 
