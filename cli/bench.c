@@ -1,39 +1,43 @@
-/* logpi bench: updates per second of rung 1 and rung 2, the work of the NumPy and PyTorch programs in a loop. */
+/* logpi bench: updates per second of rung 1 and rung 2, the work of the NumPy and PyTorch programs in a loop; steps per
+ * second of environments, alone and with PPO learning from them. */
 #include "cli.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
 static int run(lp_ctx* ctx, const lp_options* options);
 
 const verb verb_bench = {.name = "bench",
-                         .summary = "updates per second: bench linear, bench tape",
-                         .usage = "bench linear|tape [OPTIONS]",
+                         .summary = "how fast it is: bench linear, tape, env, ppo",
+                         .usage = "bench linear|tape|env|ppo [OPTIONS]",
                          .scope = LP_SCOPE_BENCH,
+                         .threads = true,
                          .isa = true,
                          .run = run};
 
 enum { WARM_UP = 1000, BATCH = 1000, MAX_BATCHES = 100000 };
+enum { ROUNDS = 256 }; /* of actions, drawn beforehand: what is measured is the environments */
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* What is run again and again: `update`, on the numbers of one of the two rungs. */
+/* What is run again and again: `update`. */
 typedef struct work {
     void (*update)(struct work*);
     lp_ctx* ctx;
     int64_t d, k;
+    int64_t steps; /* of environments in an update */
     lp_rng rng;
     double *x, *theta, *p; /* linear */
     lp_tape* t;            /* tape */
     float* x32;
     lp_optim* optim;
     lp_tensor theta_param;
+    const lp_env_type* type; /* env, ppo */
+    lp_envs* envs;
+    char* actions; /* [ROUNDS] of round_bytes */
+    size_t round_bytes;
+    int64_t round;
+    lp_on_policy* trainer; /* ppo */
     lp_status status; /* of the first update that failed */
 } work;
 
@@ -79,19 +83,90 @@ static lp_status tape_start(work* w) {
     return lp_optim_create(params, &sgd, &w->optim);
 }
 
+/* ---- environments ---- */
+
+static void env_update(work* w) {
+    lp_env_results results;
+    lp_status status = lp_envs_receive(w->envs, &results);
+    const char* actions = w->actions + (size_t)(w->round++ % ROUNDS) * w->round_bytes;
+    if (status == LP_OK) status = lp_envs_send(w->envs, results.count, results.index, actions);
+    if (w->status == LP_OK) w->status = status;
+}
+
+/* Uniform actions; of a box without bounds normal ones. */
+static lp_status draw_actions(work* w) {
+    const lp_space* space = &w->type->action;
+    const bool box = space->kind == LP_SPACE_BOX;
+    const int64_t width = box ? space->n : 1, n = ROUNDS * w->steps * width;
+    w->round_bytes = (size_t)(w->steps * width) * (box ? sizeof(float) : sizeof(int32_t));
+    w->actions = calloc(ROUNDS, w->round_bytes);
+    if (!w->actions) return LP_NOMEM;
+    float* numbers = (float*)(void*)w->actions;
+    if (box) lp_rng_normal_f32(&w->rng, numbers, n);
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t j = i % width;
+        if (!box) {
+            ((int32_t*)(void*)w->actions)[i] = (int32_t)lp_rng_below(&w->rng, (uint32_t)space->n);
+        } else if (space->low && space->high && isfinite(space->high[j] - space->low[j])) {
+            numbers[i] = space->low[j] + (space->high[j] - space->low[j]) * (float)lp_rng_uniform(&w->rng);
+        }
+    }
+    return LP_OK;
+}
+
+static lp_status make_envs(work* w) {
+    lp_envs_def def = lp_envs_def_default(w->type);
+    def.count = w->steps;
+    return lp_envs_create(w->ctx, &def, &w->envs);
+}
+
+static lp_status env_start(work* w) {
+    w->update = env_update;
+    lp_status status = make_envs(w);
+    return status == LP_OK ? draw_actions(w) : status;
+}
+
+static void ppo_update(work* w) {
+    lp_status status = lp_on_policy_step(w->trainer, NULL);
+    if (w->status == LP_OK) w->status = status;
+}
+
+/* rl-zoo's settings for CartPole-v1. n_timesteps is longer than any measurement, so that the schedules do not end. */
+static lp_status ppo_start(work* w) {
+    lp_on_policy_def def = lp_on_policy_def_default(LP_PPO);
+    def.n_timesteps = 1000000000000;
+    def.n_steps = 32;
+    def.batch_size = 256;
+    def.n_epochs = 20;
+    def.gae_lambda = 0.8;
+    def.gamma = 0.98;
+    def.learning_rate = (lp_schedule){0.001, true};
+    def.clip_range = (lp_schedule){0.2, true};
+    const lp_policy_def policy_def = lp_policy_def_default(w->type);
+    lp_policy* policy;
+    w->update = ppo_update;
+    w->steps = 8;
+    lp_status status = make_envs(w);
+    if (status == LP_OK) status = lp_policy_create(w->ctx, &policy_def, &policy);
+    if (status == LP_OK) status = lp_on_policy_create(w->envs, policy, &def, &w->trainer);
+    w->steps *= def.n_steps;
+    return status;
+}
+
 /* What the context owns goes with it. */
 static void end(work* w) {
     free(w->x);
     free(w->theta);
     free(w->p);
     free(w->x32);
+    free(w->actions);
 }
 
 /* Runs `count` updates, fewer when one fails, the context is cancelled or it is later than `until` (0: never).
  * How many. */
 static int run_updates(work* w, int count, double until) {
     int n = 0;
-    for (; n < count && w->status == LP_OK && (until == 0 || now() < until); n++) {
+    for (; n < count && w->status == LP_OK && (until == 0 || cli_now() < until); n++) {
         if (lp_cancelled(w->ctx)) {
             w->status = lp_fail(w->ctx, LP_CANCELLED, "cancelled");
         } else {
@@ -110,16 +185,16 @@ static int by_value(const void* a, const void* b) {
 static lp_status measure(work* w, double seconds, double* median) {
     double* times = malloc(MAX_BATCHES * sizeof *times);
     if (!times) return LP_NOMEM;
-    const double warm = now();
+    const double warm = cli_now();
     const int warmed = run_updates(w, WARM_UP, warm + 0.5 * seconds);
-    const double batch = 0.01 * warmed / (now() - warm);
+    const double batch = 0.01 * warmed / (cli_now() - warm);
     const int size = batch >= BATCH ? BATCH : batch <= 1 ? 1 : (int)batch;
     int n = 0;
-    const double until = now() + seconds;
-    for (; w->status == LP_OK && n < MAX_BATCHES && (n == 0 || now() < until); n++) {
-        const double before = now();
+    const double until = cli_now() + seconds;
+    for (; w->status == LP_OK && n < MAX_BATCHES && (n == 0 || cli_now() < until); n++) {
+        const double before = cli_now();
         run_updates(w, size, 0);
-        times[n] = (now() - before) / size;
+        times[n] = (cli_now() - before) / size;
     }
     if (w->status == LP_OK) { /* n > 0 */
         qsort(times, (size_t)n, sizeof *times, by_value);
@@ -129,32 +204,76 @@ static lp_status measure(work* w, double seconds, double* median) {
     return w->status;
 }
 
+static const struct {
+    const char* name;
+    lp_status (*start)(work*);
+    int64_t k;    /* the default of --k; 0: an environment's */
+    bool threads; /* whether more than one can help */
+} benches[] = {{"linear", linear_start, 2, false},
+               {"tape", tape_start, 3, false},
+               {"env", env_start, 0, true},
+               {"ppo", ppo_start, 0, true}};
+enum { BENCHES = sizeof benches / sizeof *benches };
+
+/* seconds: of an update */
 static lp_status print_rate(const work* w, const char* name, double seconds, bool json) {
     const char* isa = lp_isa_name(lp_ctx_isa(w->ctx));
+    const int threads = lp_ctx_threads(w->ctx);
+    const double rate = (w->type ? (double)w->steps : 1.0) / seconds;
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     if (json) {
-        json_t* object = json_pack("{s:s, s:o, s:s, s:f, s:n, s:I, s:s, s:i, s:I, s:I}", "name", name, "rate",
-                                   cli_json_number(1.0 / seconds), "unit", "updates/s", "seconds", seconds,
+        json_t* object = json_pack("{s:s, s:o, s:s, s:f, s:n, s:I, s:s, s:i}", "name", name, "rate",
+                                   cli_json_number(rate), "unit", w->type ? "steps/s" : "updates/s", "seconds", seconds,
                                    "peak_share", "peak_rss_bytes", (json_int_t)usage.ru_maxrss * 1024, "isa", isa,
-                                   "threads", 1, "d", (json_int_t)w->d, "k", (json_int_t)w->k);
+                                   "threads", threads);
+        json_t* more = w->type ? json_pack("{s:s, s:I}", "env", w->type->name, "n_envs",
+                                           (json_int_t)lp_envs_count(w->envs))
+                               : json_pack("{s:I, s:I}", "d", (json_int_t)w->d, "k", (json_int_t)w->k);
+        json_object_update(object, more);
+        json_decref(more);
         return cli_print_json(w->ctx, object, 6);
     }
-    printf("%s d=%lld k=%lld: %.0f updates/s (%.0f ns each, %s, 1 thread)\n", name, (long long)w->d, (long long)w->k,
-           1.0 / seconds, 1e9 * seconds, isa);
+    if (w->type) {
+        printf("%s %s n_envs=%lld: %.0f steps/s (%.0f ns each, %s, %d thread%s)\n", name, w->type->name,
+               (long long)lp_envs_count(w->envs), rate, 1e9 / rate, isa, threads, threads == 1 ? "" : "s");
+    } else {
+        printf("%s d=%lld k=%lld: %.0f updates/s (%.0f ns each, %s, 1 thread)\n", name, (long long)w->d,
+               (long long)w->k, rate, 1e9 * seconds, isa);
+    }
     return LP_OK;
+}
+
+/* Options of one kind of bench say nothing to another. */
+static lp_status check_options(lp_ctx* ctx, const lp_options* options, int bench) {
+    static const struct {
+        const char *option, *bench; /* NULL: both linear and tape */
+    } rows[] = {{"d", NULL}, {"k", NULL}, {"env", "env"}, {"n_envs", "env"}};
+    const char* name = benches[bench].name;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const bool has = rows[i].bench ? strcmp(rows[i].bench, name) == 0 : benches[bench].k > 0;
+        if (!has && lp_options_given(options, rows[i].option))
+            return lp_fail(ctx, LP_INVALID, "bench %s has no option --%s", name, rows[i].option);
+    }
+    return benches[bench].threads || lp_ctx_threads(ctx) == 1
+               ? LP_OK
+               : lp_fail(ctx, LP_INVALID, "bench %s is of one thread", name);
 }
 
 static int run(lp_ctx* ctx, const lp_options* options) {
     const char* name = lp_options_positionals(options) == 1 ? lp_options_positional(options, 0) : "";
-    const bool tape = strcmp(name, "tape") == 0;
-    if (!tape && strcmp(name, "linear") != 0) return cli_usage("bench needs one of: linear, tape");
+    int bench = 0;
+    while (bench < BENCHES && strcmp(name, benches[bench].name) != 0) bench++;
+    if (bench == BENCHES) return cli_usage("bench needs one of: linear, tape, env, ppo");
     work w = {.ctx = ctx,
               .d = lp_options_given(options, "d") ? lp_options_int(options, "d") : 4,
-              .k = lp_options_given(options, "k") ? lp_options_int(options, "k") : (tape ? 3 : 2),
+              .k = lp_options_given(options, "k") ? lp_options_int(options, "k") : benches[bench].k,
+              .steps = lp_options_int(options, "n_envs"),
               .rng = lp_rng_philox(0, LP_FOR_USER, 0, 0)};
     double seconds = 0;
-    lp_status status = tape ? tape_start(&w) : linear_start(&w);
+    lp_status status = check_options(ctx, options, bench);
+    if (status == LP_OK && benches[bench].k == 0) status = cli_env(ctx, lp_options_text(options, "env"), &w.type);
+    if (status == LP_OK) status = benches[bench].start(&w);
     if (status == LP_OK) status = measure(&w, lp_options_real(options, "seconds"), &seconds);
     if (status == LP_OK) status = print_rate(&w, name, seconds, lp_options_flag(options, "json"));
     end(&w);

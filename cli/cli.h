@@ -14,10 +14,16 @@ typedef struct verb {
     lp_scope scope;
     bool threads, isa; /* whether it has these options; without --threads it runs on one */
     int (*run)(lp_ctx* ctx, const lp_options* options);
+    const struct verb* also; /* a verb of the same name, which other options choose: help shows both */
 } verb;
 
-extern const verb verb_step, verb_gradcheck, verb_info, verb_generate, verb_train_ppo, verb_bench,
-    verb_lesson;
+extern const verb verb_step, verb_gradcheck, verb_info, verb_generate, verb_train_reinforce, verb_train_a2c,
+    verb_train_ppo, verb_train_ppo_lm, verb_eval, verb_envs, verb_bench, verb_lesson;
+
+/* The verb that the words after "train" begin; NULL, and the exit code, after saying why not or giving help. */
+const verb* cli_train_verb(int argc, char** argv, int* code);
+bool cli_is_help(const char* word);
+bool cli_wants_help(int argc, char** argv);
 
 /* One line on stderr, "logpi: ..."; returns code. */
 int cli_say(int code, const char* fmt, ...) LP_PRINTF(2, 3);
@@ -45,6 +51,38 @@ void cli_texts_free(texts* t);
  * What is wrong with a prompt is said with its number and, if it is from a file, its line. */
 lp_status cli_pack(lp_ctx* ctx, const lp_options* options, const lp_model* model, const lp_generate_def* def,
                    const texts* prompts, lp_prompts* packed);
+
+/* ---- environments ---- */
+
+/* The environment of that name. */
+lp_status cli_env(lp_ctx* ctx, const char* name, const lp_env_type** type);
+/* Evaluates in `n_envs` environments of their own. Their random streams are none that training has with any seed of the
+ * command line. */
+typedef struct evaluation {
+    int64_t episodes, n_envs, seed;
+    bool deterministic;
+} evaluation;
+lp_status cli_evaluate(lp_ctx* ctx, lp_policy* policy, const lp_env_type* type, const evaluation* how,
+                       lp_evaluation* result);
+enum { EVAL_ENVS = 8 }; /* the default of logpi eval --n_envs */
+
+bool cli_all_finite(const lp_params* params);
+
+/* Seconds of a clock that only goes forward. */
+double cli_now(void);
+
+/* A line on stderr about how far a run is. On a terminal it takes the place of the one before, ten times a second at
+ * most. */
+typedef struct progress {
+    bool terminal, open; /* open: the cursor is behind a line */
+    double shown;        /* when */
+    int width;           /* of the line on the screen */
+    char line[256];
+    bool pending;        /* line is newer than the screen */
+} progress;
+void cli_progress(progress* p, const char* fmt, ...) LP_PRINTF(2, 3);
+/* The last line stays; what is printed next begins one of its own. */
+void cli_progress_end(progress* p);
 
 /* Text from a file or a user: control characters, which could steer a terminal, become '?'. */
 void cli_print_safe(FILE* to, const char* text);

@@ -7,8 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
-static const verb* const verbs[] = {&verb_lesson, &verb_step,      &verb_train_ppo, &verb_generate,
-                                    &verb_info,   &verb_gradcheck, &verb_bench};
+static const verb* const verbs[] = {&verb_lesson, &verb_step, &verb_train_reinforce, &verb_train_a2c, &verb_train_ppo,
+                                    &verb_train_ppo_lm, &verb_eval, &verb_envs, &verb_generate,
+                                    &verb_info, &verb_gradcheck, &verb_bench};
 enum { VERBS = sizeof verbs / sizeof *verbs };
 
 /* ---- signals: the first asks the context to stop, the second ends the program ---------------------- */
@@ -105,14 +106,18 @@ int cli_fail(const lp_ctx* ctx, lp_status status) {
 
 static void print_usage(FILE* to) {
     fputs("logpi (log π): policy-gradient training in C, on a CPU\n\nusage: logpi VERB [OPTIONS]\n\n", to);
-    for (int i = 0; i < VERBS; i++) fprintf(to, "  %-12s %s\n", verbs[i]->name, verbs[i]->summary);
+    for (int i = 0; i < VERBS; i++) fprintf(to, "  %-16s %s\n", verbs[i]->name, verbs[i]->summary);
     fputs("\nlogpi VERB --help lists the options of a verb; --version says what this build is.\n", to);
 }
 
 static int print_help(lp_ctx* ctx, const verb* v) {
-    char* help = lp_options_help(ctx, v->scope);
-    if (!help) return cli_fail(ctx, LP_NOMEM);
-    printf("usage: logpi %s\n\n%s\n\n%s", v->usage, v->summary, help);
+    printf("usage: logpi %s\n", v->usage);
+    if (v->also) printf("       logpi %s\n", v->also->usage);
+    for (const verb* shown = v; shown; shown = shown == v ? v->also : NULL) {
+        char* help = lp_options_help(ctx, shown->scope);
+        if (!help) return cli_fail(ctx, LP_NOMEM);
+        printf("\n%s\n\n%s", shown->summary, help);
+    }
     return EXIT_OK;
 }
 
@@ -129,42 +134,31 @@ static int print_version(void) {
 
 static int unknown_verb(const char* word) {
     const char* names[VERBS];
-    for (int i = 0; i < VERBS; i++) names[i] = verbs[i]->name;
+    for (int i = 0; i < VERBS; i++) names[i] = strncmp(verbs[i]->name, "train ", 6) == 0 ? "train" : verbs[i]->name;
     const char* nearest = lp_nearest(word, names, VERBS);
     return nearest ? cli_usage("unknown verb \"%.60s\"; did you mean \"%s\"?", word, nearest)
                    : cli_usage("unknown verb \"%.60s\"; see logpi --help", word);
 }
 
-static bool is_help(const char* word) { return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0; }
+bool cli_is_help(const char* word) { return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0; }
 
-/* The verb that argv begins with, and how many words that took; "train ppo" takes two. NULL after saying why. */
+/* The verb that argv begins with, and how many words that took. NULL, and the exit code, after saying why not. */
 static const verb* find_verb(int argc, char** argv, int* words, int* code) {
     *words = 1;
-    *code = EXIT_USAGE;
     for (int i = 0; i < VERBS; i++) {
-        if (verbs[i] == &verb_train_ppo || strcmp(argv[0], verbs[i]->name) != 0) continue;
-        return verbs[i];
+        if (strcmp(argv[0], verbs[i]->name) == 0) return verbs[i];
     }
     if (strcmp(argv[0], "train") != 0) {
         *code = unknown_verb(argv[0]);
         return NULL;
     }
-    if (argc > 1 && strcmp(argv[1], "ppo") == 0) {
-        *words = 2;
-        return &verb_train_ppo;
-    }
-    if (argc > 1 && !is_help(argv[1])) {
-        *code = cli_usage("unknown algorithm \"%.60s\"; known: ppo", argv[1]);
-        return NULL;
-    }
-    if (argc > 1) return &verb_train_ppo;
-    *code = cli_usage("train needs an algorithm: logpi train ppo");
-    return NULL;
+    *words = 2;
+    return cli_train_verb(argc - 1, argv + 1, code);
 }
 
-static bool wants_help(int argc, char** argv) {
+bool cli_wants_help(int argc, char** argv) {
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        if (is_help(argv[i])) return true;
+        if (cli_is_help(argv[i])) return true;
     }
     return false;
 }
@@ -187,7 +181,7 @@ static int run_verb(const verb* v, int argc, char** argv) {
     lp_options* options;
     int code;
     lp_status status = lp_options_parse(parsing, v->scope, argc, argv, &options);
-    if (wants_help(argc, argv)) {
+    if (cli_wants_help(argc, argv)) {
         code = print_help(parsing, v);
     } else if (status != LP_OK) {
         code = cli_fail(parsing, status);
@@ -206,13 +200,13 @@ int main(int argc, char** argv) {
         print_usage(stderr);
         return EXIT_USAGE;
     }
-    if (is_help(argv[1]) || strcmp(argv[1], "help") == 0) {
+    if (cli_is_help(argv[1]) || strcmp(argv[1], "help") == 0) {
         print_usage(stdout);
         return close_stdout(EXIT_OK);
     }
     if (strcmp(argv[1], "--version") == 0) return close_stdout(print_version());
     int words, code;
     const verb* v = find_verb(argc - 1, argv + 1, &words, &code);
-    if (!v) return code;
+    if (!v) return close_stdout(code);
     return close_stdout(run_verb(v, argc - 1 - words, argv + 1 + words));
 }

@@ -1,9 +1,12 @@
-/* Printing: JSON, and matrices as NumPy prints them. */
+/* Printing: JSON, matrices as NumPy prints them, and progress. */
 #include "cli.h"
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Bytes of the UTF-8 character that text begins with; 0 if it begins with none. */
@@ -100,4 +103,47 @@ lp_status cli_print_matrix(const lp_ctx* ctx, const double* x, int64_t rows, int
         puts(i + 1 < rows ? "," : "]");
     }
     return LP_OK;
+}
+
+/* ---- progress -------------------------------------------------------------------------------------- */
+
+double cli_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Over the line before: a longer one leaves no rest, and one that is wider than the screen would not be gone over. */
+static void rewrite(progress* p) {
+    struct winsize size;
+    const int columns = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1 : INT32_MAX;
+    const int length = (int)strlen(p->line), shown = length < columns ? length : columns;
+    const int padding = p->width > shown && p->width <= columns ? p->width - shown : 0;
+    fprintf(stderr, "\r%.*s%*s", shown, p->line, padding, "");
+    p->width = shown;
+    p->open = true;
+    p->pending = false;
+}
+
+void cli_progress(progress* p, const char* fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(p->line, sizeof p->line, fmt, args);
+    va_end(args);
+    p->terminal = isatty(STDERR_FILENO);
+    if (!p->terminal) {
+        fprintf(stderr, "%s\n", p->line);
+        return;
+    }
+    const double time = cli_now();
+    p->pending = p->open && time < p->shown + 0.1;
+    if (p->pending) return;
+    rewrite(p);
+    p->shown = time;
+}
+
+void cli_progress_end(progress* p) {
+    if (p->pending) rewrite(p);
+    if (p->open) fputc('\n', stderr);
+    *p = (progress){0};
 }

@@ -9,13 +9,14 @@
 
 static int run(lp_ctx* ctx, const lp_options* options);
 
-const verb verb_train_ppo = {.name = "train ppo",
-                             .summary = "tune a language model by PPO",
-                             .usage = "train ppo --prompt TEXT --reward contains:WORD [OPTIONS]",
-                             .scope = LP_SCOPE_PPO_LM,
-                             .threads = true,
-                             .isa = true,
-                             .run = run};
+const verb verb_train_ppo_lm = {.name = "train ppo",
+                                .summary = "tune a language model by PPO (--model)",
+                                .usage = "train ppo [--model MODEL] --prompt TEXT --reward contains:WORD [OPTIONS]",
+                                .scope = LP_SCOPE_PPO_LM,
+                                .threads = true,
+                                .isa = true,
+                                .run = run,
+                                .also = &verb_train_ppo};
 
 enum { WINDOW = 128 }; /* samples that the closing means are over */
 
@@ -288,17 +289,6 @@ static void print_summary(const training* r) {
            mean.length);
 }
 
-static bool all_finite(const lp_params* params) {
-    for (int64_t i = 0; i < lp_params_count(params); i++) {
-        const lp_tensor x = lp_params_get(params, i);
-        const float* numbers = lp_f32(x);
-        for (int64_t j = 0; j < x->rows * x->cols; j++) {
-            if (!isfinite(numbers[j])) return false;
-        }
-    }
-    return true;
-}
-
 /* What was learnt so far is kept in DIR/final, also when a signal or an error ended the run: a step that fails leaves
  * no trace in the weights. `said`: what became of them. */
 static lp_status save(training* r, char* said, size_t bytes) {
@@ -309,7 +299,7 @@ static lp_status save(training* r, char* said, size_t bytes) {
         snprintf(said, bytes, "no step was finished: no weights are saved");
         return LP_OK;
     }
-    if (!all_finite(lp_weights_params(r->policy))) {
+    if (!cli_all_finite(lp_weights_params(r->policy))) {
         snprintf(said, bytes, "some weights are not finite, perhaps in the model file: %s is left as it was", folder);
         return LP_NONFINITE;
     }

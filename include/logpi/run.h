@@ -18,6 +18,11 @@ typedef enum lp_scope {
     LP_SCOPE_INFO,
     LP_SCOPE_GENERATE,
     LP_SCOPE_PPO_LM,
+    LP_SCOPE_REINFORCE, /* on environments, and so the next two */
+    LP_SCOPE_A2C,
+    LP_SCOPE_PPO,
+    LP_SCOPE_EVAL,
+    LP_SCOPE_ENVS,
     LP_SCOPE_BENCH,
     LP_SCOPE_LESSON,
     LP_SCOPE_COUNT
@@ -38,6 +43,10 @@ LP_API double lp_options_real(const lp_options* options, const char* name);
 LP_API bool lp_options_flag(const lp_options* options, const char* name);
 /* Which of the words of the table, counted from 0; -1: not given, no default. */
 LP_API int lp_options_choice(const lp_options* options, const char* name);
+/* A number that may fall to 0 with the steps that are left, "0.001" or "lin_0.001": its first value; whether it falls. */
+LP_API double lp_options_schedule(const lp_options* options, const char* name, bool* linear);
+/* Whole numbers with commas in between: how many, of which the first `room` go to values. */
+LP_API int lp_options_ints(const lp_options* options, const char* name, int64_t* values, int room);
 LP_API const char* lp_options_text(const lp_options* options, const char* name); /* NULL: not given, no default */
 /* The values of an option that may be repeated. */
 LP_API int lp_options_count(const lp_options* options, const char* name);
@@ -48,8 +57,22 @@ LP_API const char* lp_options_positional(const lp_options* options, int index);
 /* The help of a scope: a line an option, with its default. Allocated from ctx. NULL when out of memory. */
 LP_API char* lp_options_help(lp_ctx* ctx, lp_scope scope);
 
-/* Of `count` words the one nearest to `word`, or NULL if none is near. */
+/* Of `count` words the one nearest to `word`, whatever its capitals, or NULL if none is near. */
 LP_API const char* lp_nearest(const char* word, const char* const* words, int count);
+
+/* ---- config.yaml ----------------------------------------------------------------------------------- */
+
+/* A setting as text. */
+typedef struct lp_setting {
+    const char *name, *value;
+} lp_setting;
+
+/* Writes a YAML file, "name: value" a line: first those of `more` that are no options, then every option of the scope
+ * in the order of the table, with the value that `more` has for it, else the one given, else the default, else null.
+ * Numbers and lists are read back as such, and text as the same text (bytes that are no UTF-8 as Latin-1). The file is
+ * written whole or not at all. LP_IO, LP_NOMEM. */
+LP_API lp_status lp_options_save(lp_ctx* ctx, const lp_options* options, const lp_setting* more, int count,
+                                 const char* path);
 
 /* ---- metrics.jsonl --------------------------------------------------------------------------------- */
 

@@ -1,22 +1,12 @@
 /* The option parser: the table, the command line, and help. */
-#include "base/base.h"
+#include "run/options.h"
+#include <ctype.h>
 #include <errno.h>
-#include <logpi/run.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum option_type { INT, REAL, FLAG, CHOICE, TEXT, LIST } option_type;
-
-typedef struct option {
-    lp_scope scope;
-    const char* name;
-    option_type type;
-    const char* standard; /* the default as text */
-    const char *argument, *help;
-    int64_t least, most; /* INT */
-    double low, high;    /* REAL */
-} option;
+typedef lp__option option;
 
 #define RANGE_INT(low, high)  low, high, 0, 0
 #define RANGE_REAL(low, high) 0, 0, low, high
@@ -24,6 +14,8 @@ typedef struct option {
 #define RANGE_CHOICE          RANGE_FLAG
 #define RANGE_TEXT            RANGE_FLAG
 #define RANGE_LIST            RANGE_FLAG
+#define RANGE_SCHEDULE        RANGE_REAL
+#define RANGE_INTS            RANGE_INT
 static const option table[] = {
 #define LP_OPTION(scope, name, type, standard, low, high, argument, help) \
     {LP_SCOPE_##scope, name, type, standard, argument, help, RANGE_##type(low, high)},
@@ -61,6 +53,9 @@ static int find(lp_scope scope, const char* name, size_t length) {
     return -1;
 }
 
+/* A letter of a word to be compared: people type "-" for "_" and forget about capitals. */
+static char plain(char c) { return c == '-' ? '_' : (char)tolower((unsigned char)c); }
+
 /* Levenshtein's distance, of words shorter than MAX_NAME. */
 static int distance(const char* a, const char* b) {
     const size_t n = strlen(a), m = strlen(b);
@@ -71,7 +66,7 @@ static int distance(const char* a, const char* b) {
         int diagonal = row[0];
         row[0] = (int)i;
         for (size_t j = 1; j <= m; j++) {
-            const int change = diagonal + ((a[i - 1] == '-' ? '_' : a[i - 1]) != b[j - 1]);
+            const int change = diagonal + (plain(a[i - 1]) != plain(b[j - 1]));
             diagonal = row[j];
             row[j] = LP__MIN(change, LP__MIN(row[j], row[j - 1]) + 1);
         }
@@ -84,7 +79,7 @@ const char* lp_nearest(const char* word, const char* const* words, int count) {
     const size_t length = strlen(word);
     int least = LP__MAX((int)length / 2, 1) + 1;
     for (int i = 0; i < count && length > 0; i++) {
-        const bool begins = length > 1 && strncmp(words[i], word, length) == 0; /* an abbreviation */
+        const bool begins = length > 1 && strncasecmp(words[i], word, length) == 0; /* an abbreviation */
         const int d = begins ? 1 : distance(word, words[i]);
         if (d < least) {
             least = d;
@@ -139,7 +134,57 @@ static int word_index(const char* words, const char* text) {
     }
 }
 
+static const char LINEAR[] = "lin_";
+
+/* What comes after "lin_", if it begins so. */
+static const char* schedule_number(const char* text, bool* linear) {
+    *linear = strncmp(text, LINEAR, sizeof LINEAR - 1) == 0;
+    return *linear ? text + sizeof LINEAR - 1 : text;
+}
+
+double lp__schedule_read(const char* text, bool* linear) { return strtod(schedule_number(text, linear), NULL); }
+
+static lp_status outside(lp_ctx* ctx, const option* o, const char* text) {
+    return lp__fail(ctx, LP_INVALID, "--%s is %.60s: it must lie in [%.15g, %.15g]", o->name, text, o->low, o->high);
+}
+
+static lp_status check_schedule(lp_ctx* ctx, const option* o, const char* text) {
+    bool linear;
+    const char* number = schedule_number(text, &linear);
+    if (!is_decimal(number, false))
+        return lp__fail(ctx, LP_INVALID,
+                        "--%s is \"%.60s\": it must be a number in decimal digits (0.001), or lin_ and a number "
+                        "(lin_0.001), which falls to 0 with the steps that are left",
+                        o->name, text);
+    const double x = strtod(number, NULL);
+    return x >= o->low && x <= o->high ? LP_OK : outside(ctx, o, text);
+}
+
+/* The next number of "64,64": into *value; *text moves behind it and its comma, and becomes NULL after the last. */
+static bool next_int(const option* o, const char** text, int64_t* value) {
+    char word[32];
+    const size_t length = strcspn(*text, ",");
+    snprintf(word, sizeof word, "%.*s", (int)LP__MIN(length, sizeof word - 1), *text);
+    *text = (*text)[length] ? *text + length + 1 : NULL;
+    errno = 0;
+    *value = strtoll(word, NULL, 10);
+    return length < sizeof word && is_decimal(word, true) && !errno && *value >= o->least && *value <= o->most;
+}
+
+static lp_status check_ints(lp_ctx* ctx, const option* o, const char* text) {
+    int64_t value;
+    for (const char* at = *text ? text : NULL; at;) { /* an empty list is one, too */
+        if (next_int(o, &at, &value)) continue;
+        return lp__fail(ctx, LP_INVALID,
+                        "--%s is \"%.60s\": it must be whole numbers in [%lld, %lld] with a comma in between", o->name,
+                        text, (long long)o->least, (long long)o->most);
+    }
+    return LP_OK;
+}
+
 static lp_status check_value(lp_ctx* ctx, const option* o, const char* text) {
+    if (o->type == SCHEDULE) return check_schedule(ctx, o, text);
+    if (o->type == INTS) return check_ints(ctx, o, text);
     if (o->type == FLAG && strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
         return lp__fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be true or false", o->name, text);
     if (o->type == CHOICE && word_index(o->argument, text) < 0)
@@ -153,10 +198,7 @@ static lp_status check_value(lp_ctx* ctx, const option* o, const char* text) {
         return lp__fail(ctx, LP_INVALID, "--%s is %.60s: it must lie in [%lld, %lld]", o->name, text,
                         (long long)o->least, (long long)o->most);
     const double real = o->type == REAL ? strtod(text, NULL) : 0;
-    if (o->type == REAL && !(real >= o->low && real <= o->high))
-        return lp__fail(ctx, LP_INVALID, "--%s is %.60s: it must lie in [%.15g, %.15g]", o->name, text, o->low,
-                        o->high);
-    return LP_OK;
+    return o->type == REAL && !(real >= o->low && real <= o->high) ? outside(ctx, o, text) : LP_OK;
 }
 
 /* Reads the option at argv[*at]; *at moves on to its last word. */
@@ -223,6 +265,13 @@ void lp_options_destroy(lp_options* options) {
 
 /* ---- values ---------------------------------------------------------------------------------------- */
 
+const option* lp__options_row(const lp_options* options, int index) {
+    for (int i = 0; i < (int)OPTIONS; i++) {
+        if (table[i].scope == options->scope && index-- == 0) return &table[i];
+    }
+    return NULL;
+}
+
 static const option* row(const lp_options* options, const char* name) {
     const int index = find(options->scope, name, strlen(name));
     return LP__REQUIRE(options->ctx, index >= 0, "no option of this name in this scope") ? &table[index] : NULL;
@@ -259,6 +308,25 @@ int lp_options_choice(const lp_options* options, const char* name) {
     const option* o = row(options, name);
     const char* text = o ? text_of(options, o) : NULL;
     return text ? word_index(o->argument, text) : -1;
+}
+
+double lp_options_schedule(const lp_options* options, const char* name, bool* linear) {
+    const option* o = row(options, name);
+    const char* text = o ? text_of(options, o) : NULL;
+    *linear = false;
+    return text ? lp__schedule_read(text, linear) : 0.0;
+}
+
+int lp_options_ints(const lp_options* options, const char* name, int64_t* values, int room) {
+    const option* o = row(options, name);
+    const char* at = o ? text_of(options, o) : NULL;
+    int count = 0;
+    for (at = at && *at ? at : NULL; at; count++) {
+        int64_t value;
+        next_int(o, &at, &value);
+        if (count < room) values[count] = value;
+    }
+    return count;
 }
 
 const char* lp_options_text(const lp_options* options, const char* name) {

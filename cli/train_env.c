@@ -1,0 +1,352 @@
+/* logpi train reinforce|a2c|ppo --env ENV: learning to act, with the names and defaults of Stable-Baselines3. A run is
+ * a folder: config.yaml, metrics.jsonl, final/policy.safetensors. */
+#include "cli.h"
+#include <dirent.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int run_reinforce(lp_ctx* ctx, const lp_options* options);
+static int run_a2c(lp_ctx* ctx, const lp_options* options);
+static int run_ppo(lp_ctx* ctx, const lp_options* options);
+
+const verb verb_train_reinforce = {.name = "train reinforce",
+                                   .summary = "learn to act in an environment by REINFORCE",
+                                   .usage = "train reinforce --env ENV [OPTIONS]",
+                                   .scope = LP_SCOPE_REINFORCE,
+                                   .threads = true,
+                                   .isa = true,
+                                   .run = run_reinforce};
+const verb verb_train_a2c = {.name = "train a2c",
+                             .summary = "learn to act in an environment by A2C",
+                             .usage = "train a2c --env ENV [OPTIONS]",
+                             .scope = LP_SCOPE_A2C,
+                             .threads = true,
+                             .isa = true,
+                             .run = run_a2c};
+const verb verb_train_ppo = {.name = "train ppo",
+                             .summary = "learn to act in an environment by PPO (--env)",
+                             .usage = "train ppo --env ENV [OPTIONS]",
+                             .scope = LP_SCOPE_PPO,
+                             .threads = true,
+                             .isa = true,
+                             .run = run_ppo,
+                             .also = &verb_train_ppo_lm};
+
+/* A training run. */
+typedef struct training {
+    lp_ctx* ctx;
+    const lp_options* options;
+    lp_algorithm algorithm;
+    const lp_env_type* type;
+    lp_envs* envs;
+    lp_policy* policy;
+    lp_on_policy* trainer;
+    char *folder, *config, *metrics, *final, *file; /* DIR, DIR/config.yaml, ..., DIR/final/policy.safetensors */
+    double began, seconds;                          /* of training, without evaluation */
+    lp_on_policy_metrics last;                      /* of the last whole step */
+    progress progress;
+} training;
+
+/* ---- settings -------------------------------------------------------------------------------------- */
+
+static lp_schedule schedule(const lp_options* o, const char* name) {
+    lp_schedule s;
+    s.initial = lp_options_schedule(o, name, &s.linear);
+    return s;
+}
+
+static lp_status read_policy(const training* r, lp_policy_def* d) {
+    const lp_options* o = r->options;
+    const int most = LP_MLP_LAYERS - 1;
+    *d = lp_policy_def_default(r->type);
+    d->hidden_layers = lp_options_ints(o, "net_arch", d->hidden, most);
+    d->activation = (lp_activation)lp_options_choice(o, "activation_fn");
+    d->seed = (uint64_t)lp_options_int(o, "seed");
+    return d->hidden_layers <= most ? LP_OK
+                                    : lp_fail(r->ctx, LP_INVALID, "--net_arch has %d hidden layers: %d at most",
+                                              d->hidden_layers, most);
+}
+
+/* What only PPO has; a standardised advantage needs two to compare, as in Stable-Baselines3. */
+static lp_status read_ppo(const training* r, lp_on_policy_def* d) {
+    const lp_options* o = r->options;
+    d->batch_size = lp_options_int(o, "batch_size");
+    d->n_epochs = lp_options_int(o, "n_epochs");
+    d->clip_range = schedule(o, "clip_range");
+    d->clip_range_vf = schedule(o, "clip_range_vf");
+    d->target_kl = lp_options_real(o, "target_kl");
+    return d->batch_size > 1 || !d->normalize_advantage
+               ? LP_OK
+               : lp_fail(r->ctx, LP_INVALID, "--batch_size must be greater than 1, or --no-normalize_advantage");
+}
+
+static lp_status read_def(const training* r, lp_on_policy_def* d) {
+    static const lp_optim_kind optimizers[] = {LP_ADAM, LP_RMSPROP}; /* as the words of --optimizer */
+    const lp_options* o = r->options;
+    *d = lp_on_policy_def_default(r->algorithm);
+    d->n_timesteps = lp_options_int(o, "n_timesteps");
+    d->n_steps = lp_options_int(o, "n_steps");
+    d->learning_rate = schedule(o, "learning_rate");
+    d->gamma = lp_options_real(o, "gamma");
+    d->gae_lambda = lp_options_real(o, "gae_lambda");
+    d->normalize_advantage = lp_options_flag(o, "normalize_advantage");
+    d->ent_coef = lp_options_real(o, "ent_coef");
+    d->vf_coef = lp_options_real(o, "vf_coef");
+    d->max_grad_norm = lp_options_real(o, "max_grad_norm");
+    d->optimizer = optimizers[lp_options_choice(o, "optimizer")];
+    d->optimizer_eps = lp_options_real(o, "optimizer_eps");
+    d->seed = (uint64_t)lp_options_int(o, "seed");
+    if (d->normalize_advantage && d->n_steps * lp_options_int(o, "n_envs") < 2)
+        return lp_fail(r->ctx, LP_INVALID,
+                       "--n_steps times --n_envs must be greater than 1, or --no-normalize_advantage");
+    return r->algorithm == LP_PPO ? read_ppo(r, d) : LP_OK;
+}
+
+static lp_status make_trainer(training* r) {
+    const char* name = lp_options_text(r->options, "env");
+    if (!name) return lp_fail(r->ctx, LP_INVALID, "an environment is needed: --env ENV; logpi envs lists them");
+    lp_status status = cli_env(r->ctx, name, &r->type);
+    if (status != LP_OK) return status;
+    lp_policy_def policy;
+    lp_on_policy_def def;
+    lp_envs_def envs = lp_envs_def_default(r->type);
+    envs.count = lp_options_int(r->options, "n_envs");
+    envs.seed = (uint64_t)lp_options_int(r->options, "seed");
+    status = read_policy(r, &policy);
+    if (status == LP_OK) status = read_def(r, &def);
+    if (status == LP_OK) status = lp_envs_create(r->ctx, &envs, &r->envs);
+    if (status == LP_OK) status = lp_policy_create(r->ctx, &policy, &r->policy);
+    if (status == LP_OK) status = lp_on_policy_create(r->envs, r->policy, &def, &r->trainer);
+    return status;
+}
+
+/* ---- the folder of the run ------------------------------------------------------------------------- */
+
+static const char POLICY[] = "policy.safetensors";
+
+static lp_status name_files(training* r) {
+    const char* given = lp_options_text(r->options, "output_dir");
+    if (given && !*given) return lp_fail(r->ctx, LP_INVALID, "the name of --output_dir is empty");
+    const int n = given ? asprintf(&r->folder, "%s", given)
+                        : asprintf(&r->folder, "runs/%s-%s-seed%lld", r->type->name, lp_algorithm_name(r->algorithm),
+                                   (long long)lp_options_int(r->options, "seed"));
+    const struct {
+        char** path;
+        const char* name;
+    } files[] = {{&r->config, "config.yaml"}, {&r->metrics, "metrics.jsonl"}, {&r->final, "final"}};
+    if (n < 0) r->folder = NULL;
+    bool ok = r->folder != NULL;
+    for (size_t i = 0; ok && i < sizeof files / sizeof *files; i++) {
+        ok = asprintf(files[i].path, "%s/%s", r->folder, files[i].name) >= 0;
+        if (!ok) *files[i].path = NULL;
+    }
+    ok = ok && asprintf(&r->file, "%s/%s", r->final, POLICY) >= 0;
+    if (!ok) r->file = NULL;
+    return ok ? LP_OK : LP_NOMEM;
+}
+
+/* Whether anything lies in final/. What is no policy of ours has its name in `other`, which is else empty. */
+static bool look_into_final(const training* r, char* other, size_t bytes) {
+    DIR* folder = opendir(r->final);
+    bool found = false;
+    *other = 0;
+    for (const struct dirent* e; folder && (e = readdir(folder));) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        found = true;
+        if (strncmp(e->d_name, POLICY, sizeof POLICY - 1) != 0) snprintf(other, bytes, "%s", e->d_name);
+    }
+    if (folder) closedir(folder);
+    return found;
+}
+
+/* Two runs in one folder would be neither. */
+static lp_status keep_runs_apart(const training* r) {
+    char other[256];
+    struct stat info;
+    const bool final = look_into_final(r, other, sizeof other);
+    const bool metrics = stat(r->metrics, &info) == 0 && info.st_size > 0;
+    if (!final && !metrics) return LP_OK;
+    if (!lp_options_flag(r->options, "overwrite"))
+        return lp_fail(r->ctx, LP_INVALID, "%.300s holds a run already: choose another --output_dir, or --overwrite it",
+                       r->folder);
+    if (*other)
+        return lp_fail(r->ctx, LP_INVALID,
+                       "%.300s has a file %.100s of another kind of run: choose another --output_dir", r->final, other);
+    const char* const old[] = {r->file, r->metrics, r->config};
+    for (size_t i = 0; i < sizeof old / sizeof *old; i++) {
+        if (unlink(old[i]) != 0 && errno != ENOENT)
+            return lp_fail(r->ctx, LP_IO, "%.300s cannot be removed: %s", old[i], strerror(errno));
+    }
+    return LP_OK;
+}
+
+/* Makes the folders, sees now whether they can be written to, and writes the settings. */
+static lp_status prepare_folder(const training* r) {
+    const lp_setting settings[] = {{"algo", lp_algorithm_name(r->algorithm)},
+                                   {"output_dir", r->folder},
+                                   {"isa", lp_isa_name(lp_ctx_isa(r->ctx))}};
+    lp_status status = lp_make_folder(r->ctx, r->final);
+    if (status == LP_OK && access(r->final, W_OK | X_OK) != 0)
+        status = lp_fail(r->ctx, LP_IO, "the folder %.300s cannot be written to", r->final);
+    if (status == LP_OK) status = lp_append(r->ctx, r->metrics, "", 0);
+    if (status == LP_OK)
+        status = lp_options_save(r->ctx, r->options, settings, sizeof settings / sizeof *settings, r->config);
+    return status == LP_OK || status == LP_NOMEM ? status : lp_fail(r->ctx, LP_IO, "%s", lp_error(r->ctx));
+}
+
+/* ---- the loop -------------------------------------------------------------------------------------- */
+
+static double rate(const training* r) { return (double)lp_on_policy_timesteps(r->trainer) / r->seconds; }
+
+/* Stable-Baselines3 calls the policy loss of PPO and that of A2C by two names. */
+static const char* metric_name(const training* r, int index) {
+    const char* name = lp_on_policy_metrics_name(index);
+    return r->algorithm != LP_PPO && strcmp(name, "train/policy_gradient_loss") == 0 ? "train/policy_loss" : name;
+}
+
+enum { METRICS_ROOM = 64 };
+
+static lp_status log_metrics(const training* r) {
+    lp_metric row[METRICS_ROOM];
+    int n = 0;
+    for (int i = 0; i < lp_on_policy_metrics_count() && n < METRICS_ROOM - 2; i++)
+        row[n++] = (lp_metric){.name = metric_name(r, i), .value = lp_on_policy_metrics_get(&r->last, i)};
+    row[n++] = (lp_metric){.name = "time/fps", .value = rate(r)};
+    row[n++] = (lp_metric){.name = "time/time_elapsed", .value = r->seconds};
+    return lp_metrics_append(r->ctx, r->metrics, row, n);
+}
+
+/* A number with its digits, or "-" while there is none. */
+static const char* shown(char* to, size_t bytes, int digits, double x) {
+    if (isnan(x)) return "-";
+    snprintf(to, bytes, "%.*f", digits, x);
+    return to;
+}
+
+static void show_progress(training* r) {
+    const int64_t interval = lp_options_int(r->options, "log_interval");
+    const lp_on_policy_metrics* m = &r->last;
+    char reward[40], length[40], change[40];
+    if (interval == 0 || (int64_t)m->iterations % interval != 0) return;
+    const bool ppo = r->algorithm == LP_PPO; /* the others make one update: it is measured before anything has moved */
+    cli_progress(&r->progress, "step %.0f/%lld  return %s  length %s  %s %s  %.0f steps/s", m->total_timesteps,
+                 (long long)lp_options_int(r->options, "n_timesteps"), shown(reward, sizeof reward, 1, m->ep_rew_mean),
+                 shown(length, sizeof length, 1, m->ep_len_mean), ppo ? "kl" : "entropy",
+                 shown(change, sizeof change, 4, ppo ? m->approx_kl : -m->entropy_loss), rate(r));
+}
+
+static lp_status train(training* r) {
+    lp_status status = LP_OK;
+    r->began = cli_now();
+    while (status == LP_OK && lp_on_policy_timesteps(r->trainer) < lp_options_int(r->options, "n_timesteps")) {
+        status = lp_on_policy_step(r->trainer, &r->last);
+        if (status != LP_OK) break;
+        r->seconds = cli_now() - r->began;
+        show_progress(r);
+        status = log_metrics(r);
+    }
+    cli_progress_end(&r->progress);
+    return status;
+}
+
+/* ---- the end --------------------------------------------------------------------------------------- */
+
+/* The policy after the last whole step, also when a signal or an error ended the run. `said`: what became of it. */
+static lp_status save(training* r, char* said, size_t bytes) {
+    const long long steps = (long long)r->last.total_timesteps;
+    if (steps == 0) {
+        snprintf(said, bytes, "no step was finished: no policy is saved");
+        return LP_OK;
+    }
+    if (!cli_all_finite(lp_policy_params(r->policy))) {
+        snprintf(said, bytes, "some weights are not finite: no policy is saved");
+        return LP_NONFINITE;
+    }
+    lp_cancel_clear(r->ctx);
+    const lp_status status = lp_policy_save(r->policy, r->type, r->file);
+    if (status == LP_OK) {
+        snprintf(said, bytes, "the policy after %lld steps is in %s", steps, r->file);
+    } else {
+        snprintf(said, bytes, "the policy after %lld steps is not saved: %s", steps, lp_error(r->ctx));
+    }
+    return status == LP_OK || status == LP_NOMEM ? status : LP_IO;
+}
+
+/* Ends training, whatever it came to, with one message. */
+static int finish(training* r, lp_status status) {
+    char reason[REASON_BYTES], said[REASON_BYTES];
+    cli_reason(r->ctx, status, reason, sizeof reason);
+    const lp_status saved = save(r, said, sizeof said);
+    if (status == LP_OK) return cli_say(saved == LP_OK ? EXIT_OK : cli_exit_code(saved), "%s", said);
+    return cli_say(cli_exit_code(saved == LP_OK ? status : saved), "%s; %s", reason, said);
+}
+
+static lp_status print_json(const training* r, const lp_evaluation* e) {
+    const lp_on_policy_metrics* m = &r->last;
+    json_t* object = json_pack(
+        "{s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:s}", "env", r->type->name, "algorithm",
+        lp_algorithm_name(r->algorithm), "seed", (json_int_t)lp_options_int(r->options, "seed"), "timesteps",
+        (json_int_t)m->total_timesteps, "iterations", (json_int_t)m->iterations, "episodes", (json_int_t)m->episodes,
+        "seconds", cli_json_number(r->seconds), "steps_per_second", cli_json_number(rate(r)), "ep_rew_mean",
+        cli_json_number(m->ep_rew_mean), "ep_len_mean", cli_json_number(m->ep_len_mean), "eval_mean",
+        cli_json_number(e->episodes > 0 ? e->mean_reward : (double)NAN), "eval_std",
+        cli_json_number(e->episodes > 0 ? e->std_reward : (double)NAN), "eval_episodes", (json_int_t)e->episodes,
+        "policy", r->file);
+    return cli_print_json(r->ctx, object, 9);
+}
+
+static void print_text(const training* r, const lp_evaluation* e) {
+    const lp_on_policy_metrics* m = &r->last;
+    const int64_t recent = m->episodes < 100 ? (int64_t)m->episodes : 100;
+    printf("%.0f steps in %.1f s, %.0f steps/s\n", m->total_timesteps, r->seconds, rate(r));
+    if (recent > 0) {
+        printf("mean return of the last %lld episodes: %.2f, length %.1f\n", (long long)recent, m->ep_rew_mean,
+               m->ep_len_mean);
+    } else {
+        puts("no episode has ended");
+    }
+    if (e->episodes > 0)
+        printf("evaluation over %lld episodes: mean %.2f, std %.2f\n", (long long)e->episodes, e->mean_reward,
+               e->std_reward);
+}
+
+static lp_status report(const training* r) {
+    const evaluation how = {lp_options_int(r->options, "eval_episodes"), EVAL_ENVS, lp_options_int(r->options, "seed"),
+                            true};
+    lp_evaluation e = {0};
+    lp_status status = how.episodes > 0 ? cli_evaluate(r->ctx, r->policy, r->type, &how, &e) : LP_OK;
+    if (status != LP_OK) return status;
+    if (lp_options_flag(r->options, "json")) return print_json(r, &e);
+    print_text(r, &e);
+    return LP_OK;
+}
+
+static int run(lp_ctx* ctx, const lp_options* options, lp_algorithm algorithm) {
+    const char* name = lp_algorithm_name(algorithm);
+    if (lp_options_positionals(options) > 0)
+        return cli_usage("train %s takes no argument \"%.60s\"", name, lp_options_positional(options, 0));
+    training r = {.ctx = ctx, .options = options, .algorithm = algorithm};
+    lp_status status = make_trainer(&r); /* everything that can be wrong is found before a folder is made */
+    if (status == LP_OK) status = name_files(&r);
+    if (status == LP_OK) status = keep_runs_apart(&r);
+    if (status == LP_OK) status = prepare_folder(&r);
+    int code;
+    if (status != LP_OK) {
+        code = cli_fail(ctx, status);
+    } else {
+        code = finish(&r, train(&r));
+        if (code == EXIT_OK && (status = report(&r)) != LP_OK) code = cli_fail(ctx, status);
+    }
+    char* const paths[] = {r.folder, r.config, r.metrics, r.final, r.file};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) free(paths[i]);
+    return code;
+}
+
+static int run_reinforce(lp_ctx* ctx, const lp_options* options) { return run(ctx, options, LP_REINFORCE); }
+static int run_a2c(lp_ctx* ctx, const lp_options* options) { return run(ctx, options, LP_A2C); }
+static int run_ppo(lp_ctx* ctx, const lp_options* options) { return run(ctx, options, LP_PPO); }
