@@ -17,8 +17,15 @@ esac
 
 need_packages "${BUILD_PACKAGES[@]}"
 build release logpi-cli 01_softmax 02_autograd 03_ppo_language_model
+if [ "${1:-}" = --build ]; then
+    ( # what is built is of use without the model, too
+        die() { say "warning: $*; until then use --model tiny, or a GGUF file of yours" && exit 1; }
+        need_smollm2
+    ) || true
+    say "built: build/logpi"
+    exit 0
+fi
 need_smollm2
-[ "${1:-}" = --build ] && say "built: build/logpi" && exit 0
 
 show() {
     say "$1"

@@ -1,4 +1,4 @@
-/* logpi bench: updates per second of rung 1 and rung 2, the same work as the NumPy and PyTorch programs do in a loop. */
+/* logpi bench: updates per second of rung 1 and rung 2, the work of the NumPy and PyTorch programs in a loop. */
 #include "cli.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,7 +115,8 @@ static lp_status measure(work* w, double seconds, double* median) {
     const double batch = 0.01 * warmed / (now() - warm);
     const int size = batch >= BATCH ? BATCH : batch <= 1 ? 1 : (int)batch;
     int n = 0;
-    for (const double until = now() + seconds; w->status == LP_OK && n < MAX_BATCHES && (n == 0 || now() < until); n++) {
+    const double until = now() + seconds;
+    for (; w->status == LP_OK && n < MAX_BATCHES && (n == 0 || now() < until); n++) {
         const double before = now();
         run_updates(w, size, 0);
         times[n] = (now() - before) / size;
@@ -128,19 +129,20 @@ static lp_status measure(work* w, double seconds, double* median) {
     return w->status;
 }
 
-static int print_rate(const work* w, const char* name, double seconds, bool json) {
+static lp_status print_rate(const work* w, const char* name, double seconds, bool json) {
     const char* isa = lp_isa_name(lp_ctx_isa(w->ctx));
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    if (json)
-        return cli_print_json(json_pack("{s:s, s:o, s:s, s:f, s:n, s:I, s:s, s:i, s:I, s:I}", "name", name, "rate",
-                                        cli_json_number(1.0 / seconds), "unit", "updates/s", "seconds", seconds,
-                                        "peak_share", "peak_rss_bytes", (json_int_t)usage.ru_maxrss * 1024, "isa", isa,
-                                        "threads", 1, "d", (json_int_t)w->d, "k", (json_int_t)w->k),
-                              6);
+    if (json) {
+        json_t* object = json_pack("{s:s, s:o, s:s, s:f, s:n, s:I, s:s, s:i, s:I, s:I}", "name", name, "rate",
+                                   cli_json_number(1.0 / seconds), "unit", "updates/s", "seconds", seconds,
+                                   "peak_share", "peak_rss_bytes", (json_int_t)usage.ru_maxrss * 1024, "isa", isa,
+                                   "threads", 1, "d", (json_int_t)w->d, "k", (json_int_t)w->k);
+        return cli_print_json(w->ctx, object, 6);
+    }
     printf("%s d=%lld k=%lld: %.0f updates/s (%.0f ns each, %s, 1 thread)\n", name, (long long)w->d, (long long)w->k,
            1.0 / seconds, 1e9 * seconds, isa);
-    return EXIT_OK;
+    return LP_OK;
 }
 
 static int run(lp_ctx* ctx, const lp_options* options) {
@@ -154,8 +156,7 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     double seconds = 0;
     lp_status status = tape ? tape_start(&w) : linear_start(&w);
     if (status == LP_OK) status = measure(&w, lp_options_real(options, "seconds"), &seconds);
-    const int code = status == LP_OK ? print_rate(&w, name, seconds, lp_options_flag(options, "json"))
-                                     : cli_fail(ctx, status);
+    if (status == LP_OK) status = print_rate(&w, name, seconds, lp_options_flag(options, "json"));
     end(&w);
-    return code;
+    return status == LP_OK ? EXIT_OK : cli_fail(ctx, status);
 }

@@ -23,36 +23,41 @@ extern const verb verb_step, verb_gradcheck, verb_info, verb_generate, verb_trai
 int cli_say(int code, const char* fmt, ...) LP_PRINTF(2, 3);
 /* Says what is wrong with the command line. */
 #define cli_usage(...) cli_say(EXIT_USAGE, __VA_ARGS__)
-/* Says what went wrong in the context and returns the exit code of the status. */
+/* What went wrong: the message of the context, or the signal that stopped it; and its exit code. */
+enum { REASON_BYTES = 2048 };
+void cli_reason(const lp_ctx* ctx, lp_status status, char* to, size_t bytes);
+int cli_exit_code(lp_status status);
+/* Says it and returns the exit code. */
 int cli_fail(const lp_ctx* ctx, lp_status status);
-/* A context with so many threads (0: as many as the machine gives) and an instruction set (an lp_isa; -1: LOGPI_ISA,
- * else the best); NULL after saying why. SIGINT, SIGTERM and SIGHUP cancel it. */
-lp_ctx* cli_context(int threads, int isa);
-/* The signal that asked to stop, or 0. */
-int cli_signal(void);
 
 /* Opens the model that --model names: smollm2, tiny, or a path. */
 lp_status cli_model_open(lp_ctx* ctx, const char* name, lp_model** model);
-/* Prompts of --prompt and --prompts, in that order; texts (one a prompt) is freed by cli_texts_free. */
+/* Prompts of --prompt and --prompts, in that order; freed by cli_texts_free. */
 typedef struct texts {
-    char** items;
+    char** items; /* [count] */
+    int* lines;   /* [count], in the file of --prompts; 0: from the command line */
     int count;
+    const char* file;
 } texts;
 lp_status cli_prompts(lp_ctx* ctx, const lp_options* options, texts* out);
 void cli_texts_free(texts* t);
+/* The prompts as token ids (in the model's chat format with --chat), checked for generation with def. Needs no weights.
+ * What is wrong with a prompt is said with its number and, if it is from a file, its line. */
+lp_status cli_pack(lp_ctx* ctx, const lp_options* options, const lp_model* model, const lp_generate_def* def,
+                   const texts* prompts, lp_prompts* packed);
 
 /* Text from a file or a user: control characters, which could steer a terminal, become '?'. */
 void cli_print_safe(FILE* to, const char* text);
 /* What a model wrote, to stdout: as it is, but to a terminal without control characters other than newline and tab. */
 void cli_print_response(const char* text, size_t bytes);
 /* Prints a JSON object on a line of its own and frees it. digits: of numbers. */
-int cli_print_json(json_t* object, int digits);
+lp_status cli_print_json(lp_ctx* ctx, json_t* object, int digits);
 /* A number; null if it is not finite, which JSON has no word for. */
 json_t* cli_json_number(double x);
-/* A matrix [rows, cols] as JSON rows; a vector as one list. */
-json_t* cli_json_vector(const double* x, int64_t n);
-json_t* cli_json_matrix(const double* x, int64_t rows, int64_t cols);
-/* A matrix as NumPy prints it. */
-void cli_print_matrix(const double* x, int64_t rows, int64_t cols, int digits);
+/* Numbers to stdout: a list as JSON, a matrix [rows, cols] as a list of its rows, a matrix as NumPy prints it.
+ * LP_CANCELLED, LP_NOMEM: the rest is missing. */
+lp_status cli_print_json_vector(const lp_ctx* ctx, const double* x, int64_t n, int digits);
+lp_status cli_print_json_matrix(const lp_ctx* ctx, const double* x, int64_t rows, int64_t cols, int digits);
+lp_status cli_print_matrix(const lp_ctx* ctx, const double* x, int64_t rows, int64_t cols, int digits);
 
 #endif

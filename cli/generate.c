@@ -16,16 +16,16 @@ const verb verb_generate = {.name = "generate",
 enum { MAX_SEQUENCES = 65536 };
 
 /* {"prompt", "text", "tokens", "logprobs", "finish_reason"} */
-static int print_object(const lp_generation* g, int64_t s, const char* prompt, const lp_text* text) {
+static lp_status print_object(lp_ctx* ctx, const lp_generation* g, int64_t s, const char* prompt, const lp_text* text) {
     json_t *tokens = json_array(), *logprobs = json_array();
     for (int64_t i = g->response_offsets[s]; i < g->response_offsets[s + 1]; i++) {
         json_array_append_new(tokens, json_integer(g->responses.ids[i]));
         json_array_append_new(logprobs, cli_json_number((double)g->log_probs[i]));
     }
-    return cli_print_json(json_pack("{s:s, s:o, s:o, s:o, s:s}", "prompt", prompt, "text",
-                                    json_stringn(text->data, text->bytes), "tokens", tokens, "logprobs", logprobs, "finish_reason",
-                                    g->finish[s] == LP_FINISH_STOP ? "stop" : "length"),
-                          9);
+    json_t* object = json_pack("{s:s, s:o, s:o, s:o, s:s}", "prompt", prompt, "text",
+                               json_stringn(text->data, text->bytes), "tokens", tokens, "logprobs", logprobs,
+                               "finish_reason", g->finish[s] == LP_FINISH_STOP ? "stop" : "length");
+    return cli_print_json(ctx, object, 9);
 }
 
 static lp_status print_all(lp_ctx* ctx, const lp_options* options, const lp_model* model, const lp_generation* g,
@@ -39,7 +39,7 @@ static lp_status print_all(lp_ctx* ctx, const lp_options* options, const lp_mode
                                      LP_DECODE_SKIP_SPECIAL | LP_DECODE_LOSSY, &text);
         if (status != LP_OK) break;
         if (lp_options_flag(options, "json")) {
-            if (print_object(g, s, prompts->items[s / copies], &text) != EXIT_OK) status = LP_NOMEM;
+            status = print_object(ctx, g, s, prompts->items[s / copies], &text);
         } else {
             cli_print_response(text.data, text.bytes);
             putchar('\n');
@@ -71,6 +71,8 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     if (status == LP_OK && (int64_t)prompts.count * copies > MAX_SEQUENCES)
         status = lp_fail(ctx, LP_INVALID, "%d prompts, %d samples of each: more than %d at once; use several runs",
                          prompts.count, copies, (int)MAX_SEQUENCES);
+    if (status == LP_OK) status = cli_pack(ctx, options, model, &def, &prompts, &packed);
+    packed.count = packed.tokens.count = 0; /* once more, each as often as it is asked for */
     for (int i = 0; status == LP_OK && i < prompts.count * copies; i++)
         status = lp_prompts_add(ctx, &packed, model, prompts.items[i / copies], lp_options_flag(options, "chat"));
     if (status == LP_OK) status = lp_model_load_weights(model, false, &weights);

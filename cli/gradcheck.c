@@ -55,11 +55,11 @@ static int run(lp_ctx* ctx, const lp_options* options) {
                .json = lp_options_flag(options, "json")};
     if (!t.json) printf("largest error beside finite differences, in double; of float (%s) beside double\n",
                         lp_isa_name(lp_ctx_isa(ctx)));
-    const lp_status status = check_all(ctx, (uint64_t)lp_options_int(options, "seed"), &t);
+    lp_status status = check_all(ctx, (uint64_t)lp_options_int(options, "seed"), &t);
     if (status == LP_OK && t.json) {
-        cli_print_json(json_pack("{s:O, s:O, s:i, s:i, s:f}", "errors", t.errors, "float_errors", t.float_errors, "passed",
-                                 t.passed, "failed", t.failed, "tolerance", t.tolerance),
-                       6);
+        json_t* object = json_pack("{s:O, s:O, s:i, s:i, s:f}", "errors", t.errors, "float_errors", t.float_errors,
+                                   "passed", t.passed, "failed", t.failed, "tolerance", t.tolerance);
+        status = cli_print_json(ctx, object, 6);
     } else if (status == LP_OK) {
         printf("%d passed, %d failed, tolerance %g\n", t.passed, t.failed, t.tolerance);
     }

@@ -21,17 +21,18 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     /* weights, gradients, two moments, a packed copy; what a step that fails goes back to; the frozen reference and its
      * packed copy */
     const int64_t training = s.parameters * 4 * 10;
-    if (lp_options_flag(options, "json"))
-        return cli_print_json(
-            json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:b, s:i, s:i, s:s, s:I}",
-                      "architecture", s.architecture, "name", s.name, "parameters", (json_int_t)s.parameters, "layers",
-                      (json_int_t)s.layers, "width", (json_int_t)s.width, "heads", (json_int_t)s.heads, "kv_heads",
-                      (json_int_t)s.kv_heads, "head_dim", (json_int_t)s.head_dim, "intermediate",
-                      (json_int_t)s.intermediate, "vocab", (json_int_t)s.vocab, "context", (json_int_t)s.context,
-                      "norm_eps", cli_json_number(s.norm_eps), "rope_base", cli_json_number(s.rope_base), "tied", (int)s.tied, "bos",
-                      (int)lp_tokenizer_bos(tokenizer), "eos", (int)lp_tokenizer_eos(tokenizer), "chat",
-                      chat ? "chatml" : "none", "ppo_bytes", (json_int_t)training),
-            9);
+    if (lp_options_flag(options, "json")) {
+        json_t* object = json_pack(
+            "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:b, s:i, s:i, s:s, s:I}",
+            "architecture", s.architecture, "name", s.name, "parameters", (json_int_t)s.parameters, "layers", (json_int_t)s.layers,
+            "width", (json_int_t)s.width, "heads", (json_int_t)s.heads, "kv_heads", (json_int_t)s.kv_heads, "head_dim",
+            (json_int_t)s.head_dim, "intermediate", (json_int_t)s.intermediate, "vocab", (json_int_t)s.vocab, "context",
+            (json_int_t)s.context, "norm_eps", cli_json_number(s.norm_eps), "rope_base", cli_json_number(s.rope_base),
+            "tied", (int)s.tied, "bos", (int)lp_tokenizer_bos(tokenizer), "eos", (int)lp_tokenizer_eos(tokenizer),
+            "chat", chat ? "chatml" : "none", "ppo_bytes", (json_int_t)training);
+        status = cli_print_json(ctx, object, 9);
+        return status == LP_OK ? EXIT_OK : cli_fail(ctx, status);
+    }
     cli_print_safe(stdout, s.name);
     printf("%s%s, %.1f M parameters\n", s.name[0] ? ": " : "", s.architecture, 1e-6 * (double)s.parameters);
     printf("layers      %lld, width %lld, MLP %lld\n", (long long)s.layers, (long long)s.width,

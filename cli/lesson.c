@@ -46,15 +46,18 @@ static int choose(const lp_options* options, bool* wanted) {
     return EXIT_OK;
 }
 
-static int list(bool json) {
+static int list(lp_ctx* ctx, bool json) {
     json_t* lessons = json_array();
     for (int n = 1; n <= LESSONS; n++) {
         if (!json) printf("%3d  %s\n", n, lesson_table[n - 1].title);
         json_array_append_new(lessons, json_pack("{s:i, s:s}", "lesson", n, "title", lesson_table[n - 1].title));
     }
-    if (json) return cli_print_json(json_pack("{s:o}", "lessons", lessons), 6);
-    json_decref(lessons);
-    return EXIT_OK;
+    if (!json) {
+        json_decref(lessons);
+        return EXIT_OK;
+    }
+    const lp_status status = cli_print_json(ctx, json_pack("{s:o}", "lessons", lessons), 6);
+    return status == LP_OK ? EXIT_OK : cli_fail(ctx, status);
 }
 
 /* ---- JSON ------------------------------------------------------------------------------------------ */
@@ -111,9 +114,9 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     bool wanted[LESSONS + 1] = {0};
     if (lp_options_flag(options, "list")) {
         if (lp_options_positionals(options) > 0) return cli_usage("--list takes no lesson");
-        return list(json);
+        return list(ctx, json);
     }
-    int code = choose(options, wanted);
+    const int code = choose(options, wanted);
     if (code != EXIT_OK) return code;
     tally t = {.lessons = json_array()};
     lp_status status = LP_OK;
@@ -121,14 +124,13 @@ static int run(lp_ctx* ctx, const lp_options* options) {
         if (wanted[n]) status = run_one(ctx, n, seed, json, &t);
     }
     if (status == LP_OK && json) {
-        code = cli_print_json(json_pack("{s:I, s:O, s:i, s:i, s:b}", "seed", (json_int_t)seed, "lessons", t.lessons,
-                                        "checks", t.checks, "failed", t.failed_checks, "holds",
-                                        (int)(t.failed_checks == 0)),
-                              17);
+        json_t* object = json_pack("{s:I, s:O, s:i, s:i, s:b}", "seed", (json_int_t)seed, "lessons", t.lessons, "checks",
+                                   t.checks, "failed", t.failed_checks, "holds", (int)(t.failed_checks == 0));
+        status = cli_print_json(ctx, object, 17);
     } else if (status == LP_OK) {
         print_end(&t);
     }
     json_decref(t.lessons);
     if (status != LP_OK) return cli_fail(ctx, status);
-    return code != EXIT_OK ? code : t.failed_checks ? EXIT_FAILURE_ : EXIT_OK;
+    return t.failed_checks ? EXIT_FAILURE_ : EXIT_OK;
 }

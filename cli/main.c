@@ -24,16 +24,19 @@ static void on_signal(int signal) {
     if (write(STDERR_FILENO, text, sizeof text - 1) < 0) return;
 }
 
-int cli_signal(void) { return (int)caught; }
-
-lp_ctx* cli_context(int threads, int isa) {
+/* A context with so many threads (0: as many as the machine gives) and an instruction set (an lp_isa; -1: LOGPI_ISA,
+ * else the best), which SIGINT, SIGTERM and SIGHUP cancel. NULL, and the exit code, after saying why not. */
+static lp_ctx* start_context(int threads, int isa, int* code) {
     lp_ctx_def def = lp_ctx_def_default();
     char error[512] = "";
     def.threads = threads;
     def.isa = isa;
     running = lp_ctx_create(&def, error, sizeof error);
     if (!running) {
-        cli_usage("%s", error);
+        def.isa = LP_ISA_SCALAR; /* if this will do, the instruction set was the mistake */
+        lp_ctx* plain = lp_ctx_create(&def, NULL, 0);
+        *code = cli_say(plain ? EXIT_USAGE : EXIT_FAILURE_, "%s", error);
+        lp_ctx_destroy(plain);
         return NULL;
     }
     struct sigaction action = {.sa_handler = on_signal};
@@ -43,6 +46,15 @@ lp_ctx* cli_context(int threads, int isa) {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     return running;
+}
+
+/* A signal from now on ends the program: none may find a context that is gone. */
+static void end_context(void) {
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGHUP, SIG_DFL);
+    lp_ctx_destroy(running);
+    running = NULL;
 }
 
 /* ---- failures -------------------------------------------------------------------------------------- */
@@ -59,7 +71,7 @@ int cli_say(int code, const char* fmt, ...) {
     return code;
 }
 
-static int exit_code(lp_status status) {
+int cli_exit_code(lp_status status) {
     switch (status) {
     case LP_INVALID: return EXIT_USAGE;
     case LP_NOT_FOUND:
@@ -68,16 +80,25 @@ static int exit_code(lp_status status) {
     case LP_IO:
     case LP_CALLBACK: return EXIT_IO;
     case LP_NONFINITE: return EXIT_DIVERGED;
+    case LP_CANCELLED: return caught ? 128 + (int)caught : EXIT_FAILURE_;
     case LP_OK: /* whoever fails with it does not end well */
-    case LP_CANCELLED:
     case LP_NOMEM: break;
     }
     return EXIT_FAILURE_;
 }
 
+void cli_reason(const lp_ctx* ctx, lp_status status, char* to, size_t bytes) {
+    if (status == LP_CANCELLED && caught) {
+        snprintf(to, bytes, "stopped by signal %d", (int)caught);
+    } else {
+        snprintf(to, bytes, "%s", lp_error(ctx)[0] ? lp_error(ctx) : lp_status_text(status));
+    }
+}
+
 int cli_fail(const lp_ctx* ctx, lp_status status) {
-    if (status == LP_CANCELLED && caught) return cli_say(128 + (int)caught, "stopped by signal %d", (int)caught);
-    return cli_say(exit_code(status), "%s", lp_error(ctx)[0] ? lp_error(ctx) : lp_status_text(status));
+    char reason[REASON_BYTES];
+    cli_reason(ctx, status, reason, sizeof reason);
+    return cli_say(cli_exit_code(status), "%s", reason);
 }
 
 /* ---- help ------------------------------------------------------------------------------------------ */
@@ -96,12 +117,13 @@ static int print_help(lp_ctx* ctx, const verb* v) {
 }
 
 static int print_version(void) {
-    lp_ctx* ctx = cli_context(0, -1);
-    if (!ctx) return EXIT_USAGE;
+    int code;
+    const lp_ctx* ctx = start_context(0, -1, &code);
+    if (!ctx) return code;
     const int version = lp_version();
     printf("logpi %d.%d.%d, %s, %d threads\n", version / 10000, version / 100 % 100, version % 100,
            lp_isa_name(lp_ctx_isa(ctx)), lp_ctx_threads(ctx));
-    lp_ctx_destroy(ctx);
+    end_context();
     return EXIT_OK;
 }
 
@@ -112,6 +134,8 @@ static int unknown_verb(const char* word) {
     return nearest ? cli_usage("unknown verb \"%.60s\"; did you mean \"%s\"?", word, nearest)
                    : cli_usage("unknown verb \"%.60s\"; see logpi --help", word);
 }
+
+static bool is_help(const char* word) { return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0; }
 
 /* The verb that argv begins with, and how many words that took; "train ppo" takes two. NULL after saying why. */
 static const verb* find_verb(int argc, char** argv, int* words, int* code) {
@@ -129,7 +153,7 @@ static const verb* find_verb(int argc, char** argv, int* words, int* code) {
         *words = 2;
         return &verb_train_ppo;
     }
-    if (argc > 1 && strcmp(argv[1], "--help") != 0) {
+    if (argc > 1 && !is_help(argv[1])) {
         *code = cli_usage("unknown algorithm \"%.60s\"; known: ppo", argv[1]);
         return NULL;
     }
@@ -138,9 +162,9 @@ static const verb* find_verb(int argc, char** argv, int* words, int* code) {
     return NULL;
 }
 
-static bool wants(int argc, char** argv, const char* word) {
+static bool wants_help(int argc, char** argv) {
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        if (strcmp(argv[i], word) == 0) return true;
+        if (is_help(argv[i])) return true;
     }
     return false;
 }
@@ -157,28 +181,22 @@ static int run_verb(const verb* v, int argc, char** argv) {
     char error[512] = "";
     lp_ctx_def def = lp_ctx_def_default();
     def.threads = 1;
+    def.isa = LP_ISA_SCALAR;
     lp_ctx* parsing = lp_ctx_create(&def, error, sizeof error);
-    if (!parsing) return cli_usage("%s", error);
+    if (!parsing) return cli_say(EXIT_FAILURE_, "%s", error);
     lp_options* options;
     int code;
     lp_status status = lp_options_parse(parsing, v->scope, argc, argv, &options);
-    if (wants(argc, argv, "--help")) {
+    if (wants_help(argc, argv)) {
         code = print_help(parsing, v);
     } else if (status != LP_OK) {
         code = cli_fail(parsing, status);
     } else {
-        lp_ctx* ctx = cli_context(v->threads ? (int)lp_options_int(options, "threads") : 1,
-                                  v->isa ? lp_options_choice(options, "isa") : -1);
-        const bool asked = getenv("LOGPI_ISA") || (v->isa && lp_options_given(options, "isa"));
-        code = ctx ? v->run(ctx, options) : asked ? EXIT_USAGE : EXIT_FAILURE_;
-        if (ctx) {
-            running = parsing; /* a late signal finds a living context */
-            lp_ctx_destroy(ctx);
-        }
+        lp_ctx* ctx = start_context(v->threads ? (int)lp_options_int(options, "threads") : 1,
+                                    v->isa ? lp_options_choice(options, "isa") : -1, &code);
+        if (ctx) code = v->run(ctx, options);
+        end_context();
     }
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
-    signal(SIGHUP, SIG_DFL);
     lp_ctx_destroy(parsing);
     return code;
 }
@@ -188,7 +206,7 @@ int main(int argc, char** argv) {
         print_usage(stderr);
         return EXIT_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+    if (is_help(argv[1]) || strcmp(argv[1], "help") == 0) {
         print_usage(stdout);
         return close_stdout(EXIT_OK);
     }

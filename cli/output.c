@@ -45,39 +45,59 @@ void cli_print_response(const char* text, size_t bytes) {
     }
 }
 
-int cli_print_json(json_t* object, int digits) {
+lp_status cli_print_json(lp_ctx* ctx, json_t* object, int digits) {
     char* text = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION((size_t)digits)) : NULL;
     json_decref(object);
-    if (!text) return cli_say(EXIT_FAILURE_, "out of memory while writing JSON");
+    if (!text) return lp_fail(ctx, LP_NOMEM, "out of memory while writing JSON");
     puts(text);
     free(text);
-    return EXIT_OK;
+    return LP_OK;
 }
 
 json_t* cli_json_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
-json_t* cli_json_vector(const double* x, int64_t n) {
-    json_t* list = json_array();
-    for (int64_t i = 0; i < n; i++) json_array_append_new(list, cli_json_number(x[i]));
-    return list;
+lp_status cli_print_json_vector(const lp_ctx* ctx, const double* x, int64_t n, int digits) {
+    enum { PIECE = 4096 };
+    putchar('[');
+    for (int64_t i = 0, m; i < n; i += m) {
+        if (lp_cancelled(ctx)) return LP_CANCELLED;
+        m = n - i < PIECE ? n - i : PIECE;
+        json_t* list = json_array();
+        for (int64_t j = i; j < i + m; j++) json_array_append_new(list, cli_json_number(x[j]));
+        char* text = json_dumps(list, JSON_COMPACT | JSON_REAL_PRECISION((size_t)digits));
+        json_decref(list);
+        if (!text) return LP_NOMEM;
+        printf("%s%.*s", i > 0 ? "," : "", (int)strlen(text) - 2, text + 1); /* without its brackets */
+        free(text);
+    }
+    putchar(']');
+    return LP_OK;
 }
 
-json_t* cli_json_matrix(const double* x, int64_t rows, int64_t cols) {
-    json_t* list = json_array();
-    for (int64_t i = 0; i < rows; i++) json_array_append_new(list, cli_json_vector(x + i * cols, cols));
-    return list;
+lp_status cli_print_json_matrix(const lp_ctx* ctx, const double* x, int64_t rows, int64_t cols, int digits) {
+    lp_status status = LP_OK;
+    for (int64_t i = 0; status == LP_OK && i < rows; i++) {
+        putchar(i > 0 ? ',' : '[');
+        status = cli_print_json_vector(ctx, x + i * cols, cols, digits);
+    }
+    putchar(']');
+    return status;
 }
 
-void cli_print_matrix(const double* x, int64_t rows, int64_t cols, int digits) {
+lp_status cli_print_matrix(const lp_ctx* ctx, const double* x, int64_t rows, int64_t cols, int digits) {
     int width = 0;
     for (int64_t i = 0; i < rows * cols; i++) {
+        if (i % 4096 == 0 && lp_cancelled(ctx)) return LP_CANCELLED;
         const int w = snprintf(NULL, 0, "%.*f", digits, x[i]);
         width = w > width ? w : width;
     }
     for (int64_t i = 0; i < rows; i++) {
         printf("%s[", i == 0 ? "[" : " ");
-        for (int64_t j = 0; j < cols; j++)
+        for (int64_t j = 0; j < cols; j++) {
+            if (j % 4096 == 0 && lp_cancelled(ctx)) return LP_CANCELLED;
             printf("%*.*f%s", width, digits, x[i * cols + j], j + 1 < cols ? ", " : "]");
+        }
         puts(i + 1 < rows ? "," : "]");
     }
+    return LP_OK;
 }

@@ -1,5 +1,6 @@
 /* logpi train ppo --model M: PPO on a language model, the third program of "Policy Gradient 101". */
 #include "cli.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,11 @@ const verb verb_train_ppo = {.name = "train ppo",
                              .isa = true,
                              .run = run};
 
-enum { WINDOW = 128 }; /* samples that the closing mean reward is over */
+enum { WINDOW = 128 }; /* samples that the closing means are over */
+
+typedef struct sample {
+    double reward, kl, length;
+} sample;
 
 /* A training run. */
 typedef struct training {
@@ -32,10 +37,10 @@ typedef struct training {
     lp_generation batch;
     lp_text text;
     double* scores;          /* [batch_size] */
-    double recent[WINDOW];   /* rewards, the newest at (seen - 1) % WINDOW */
+    sample recent[WINDOW];   /* of whole steps, the newest at (seen - 1) % WINDOW */
     int64_t seen;
     const char* output_dir;
-    char* metrics_path;
+    char *metrics_path, *final_path; /* in output_dir */
 } training;
 
 static lp_status read_def(const training* r, lp_ppo_def* d) {
@@ -98,44 +103,42 @@ static lp_status read_reward(training* r) {
 /* Makes the folders, and sees now whether they can be written to. A torn last line of metrics.jsonl is ended. */
 static lp_status prepare_output(training* r) {
     const size_t bytes = strlen(r->output_dir) + sizeof "/final/model.safetensors";
-    char* path = malloc(bytes);
-    if (!path) return LP_NOMEM;
+    char* model = malloc(bytes);
+    r->metrics_path = malloc(bytes);
+    r->final_path = malloc(bytes);
+    if (!model || !r->metrics_path || !r->final_path) {
+        free(model);
+        return LP_NOMEM;
+    }
+    snprintf(r->metrics_path, bytes, "%s/metrics.jsonl", r->output_dir);
+    snprintf(r->final_path, bytes, "%s/final", r->output_dir);
+    snprintf(model, bytes, "%s/final/model.safetensors", r->output_dir);
     struct stat info;
-    snprintf(path, bytes, "%s/final", r->output_dir);
-    lp_status status = r->output_dir[0] ? lp_make_folder(r->ctx, path)
+    lp_status status = r->output_dir[0] ? lp_make_folder(r->ctx, r->final_path)
                                         : lp_fail(r->ctx, LP_IO, "the name of --output_dir is empty");
-    if (status == LP_OK && access(path, W_OK | X_OK) != 0)
-        status = lp_fail(r->ctx, LP_IO, "the folder %.300s cannot be written to", path);
-    snprintf(path, bytes, "%s/final/model.safetensors", r->output_dir);
-    if (status == LP_OK && stat(path, &info) == 0 && !S_ISREG(info.st_mode))
-        status = lp_fail(r->ctx, LP_IO, "%.300s is there and is no regular file: remove it", path);
+    if (status == LP_OK && access(r->final_path, W_OK | X_OK) != 0)
+        status = lp_fail(r->ctx, LP_IO, "the folder %.300s cannot be written to", r->final_path);
+    if (status == LP_OK && stat(model, &info) == 0 && !S_ISREG(info.st_mode))
+        status = lp_fail(r->ctx, LP_IO, "%.300s is there and is no regular file: remove it", model);
     if (status == LP_OK) status = lp_append(r->ctx, r->metrics_path, "", 0);
     if (status == LP_OK && torn(r->metrics_path)) status = lp_append(r->ctx, r->metrics_path, "\n", 1);
-    free(path);
-    return status;
+    free(model);
+    return status == LP_OK || status == LP_NOMEM ? status : lp_fail(r->ctx, LP_IO, "%s", lp_error(r->ctx));
 }
 
-/* Everything that can be wrong is found before the model is loaded. */
+/* Everything that can be wrong is found before weights are loaded, and nothing is made for a mistake. */
 static lp_status begin(training* r) {
     lp_ppo_def def;
     r->batch_size = lp_options_int(r->options, "batch_size");
     lp_status status = read_reward(r);
     if (status == LP_OK) status = read_def(r, &def);
     if (status == LP_OK) status = cli_prompts(r->ctx, r->options, &r->prompts);
+    if (status == LP_OK) status = cli_model_open(r->ctx, lp_options_text(r->options, "model"), &r->model);
+    if (status == LP_OK) status = cli_pack(r->ctx, r->options, r->model, &def.generate, &r->prompts, &r->packed);
     r->output_dir = lp_options_text(r->options, "output_dir");
-    if (status == LP_OK && r->output_dir) {
-        const size_t bytes = strlen(r->output_dir) + sizeof "/metrics.jsonl";
-        r->metrics_path = malloc(bytes);
-        if (!r->metrics_path) return LP_NOMEM;
-        snprintf(r->metrics_path, bytes, "%s/metrics.jsonl", r->output_dir);
-        status = prepare_output(r);
-        if (status != LP_OK && status != LP_NOMEM) status = lp_fail(r->ctx, LP_IO, "%s", lp_error(r->ctx));
-    }
+    if (status == LP_OK && r->output_dir) status = prepare_output(r);
     r->scores = calloc((size_t)r->batch_size, sizeof *r->scores);
     if (status == LP_OK && !r->scores) status = LP_NOMEM;
-    if (status == LP_OK) status = cli_model_open(r->ctx, lp_options_text(r->options, "model"), &r->model);
-    for (int i = 0; status == LP_OK && i < r->prompts.count; i++) /* all of them, now: none may fail at step 900 */
-        status = lp_prompts_add(r->ctx, &r->packed, r->model, r->prompts.items[i], lp_options_flag(r->options, "chat"));
     if (status == LP_OK) status = lp_model_load_weights(r->model, true, &r->policy);
     if (status == LP_OK) status = lp_weights_clone(r->policy, false, &r->reference);
     if (status == LP_OK) status = lp_ppo_create(r->model, r->policy, r->reference, &def, &r->ppo);
@@ -183,7 +186,6 @@ static lp_status score(training* r) {
             cli_print_response(r->text.data, r->text.bytes);
             printf("\nReward: %.1f\n", r->scores[s]);
         }
-        r->recent[r->seen++ % WINDOW] = r->scores[s];
     }
     return LP_OK;
 }
@@ -228,22 +230,36 @@ static lp_status log_metrics(training* r, int64_t step, const lp_ppo_metrics* m)
     return status;
 }
 
-static void print_metrics(const training* r, int64_t step, const lp_ppo_metrics* m) {
+static lp_status print_metrics(const training* r, int64_t step, const lp_ppo_metrics* m) {
     if (lp_options_flag(r->options, "json")) {
         json_t* object = json_pack("{s:I}", "step", (json_int_t)step);
         for (int i = 0; i < lp_ppo_metrics_count(); i++)
             json_object_set_new(object, lp_ppo_metrics_name(i), cli_json_number(lp_ppo_metrics_get(m, i)));
-        cli_print_json(object, 9);
+        const lp_status status = cli_print_json(r->ctx, object, 9);
         fflush(stdout);
-    } else if (lp_options_int(r->options, "steps") == 1) {
+        return status;
+    }
+    if (lp_options_int(r->options, "steps") == 1) {
         puts("PPO update step completed.");
-        for (int i = 0; i < lp_ppo_metrics_count(); i++)
-            printf("  %-28s %.6g\n", lp_ppo_metrics_name(i), lp_ppo_metrics_get(m, i));
+        for (int i = 0; i < lp_ppo_metrics_count(); i++) {
+            const double x = lp_ppo_metrics_get(m, i);
+            printf("  %-28s %.6g\n", lp_ppo_metrics_name(i), isnan(x) ? (double)NAN : x); /* never "-nan" */
+        }
     } else {
         fprintf(stderr, "step %lld/%lld  reward %.3f  kl %.3f  length %.1f  loss %.4f  %.1f s\n", (long long)step,
                 (long long)lp_options_int(r->options, "steps"), m->reward_mean, m->objective_kl,
                 m->responses_len_mean, m->loss_total, m->time_generate + m->time_total);
     }
+    return LP_OK;
+}
+
+static void remember(training* r) {
+    const lp_ppo_dists dists = lp_ppo_last_dists(r->ppo);
+    for (int64_t s = 0; s < dists.sequences; s++)
+        r->recent[r->seen++ % WINDOW] =
+            (sample){.reward = r->scores[s],
+                     .kl = dists.kl[s],
+                     .length = (double)(r->batch.response_offsets[s + 1] - r->batch.response_offsets[s])};
 }
 
 static lp_status one_step(training* r, int64_t step) {
@@ -253,31 +269,68 @@ static lp_status one_step(training* r, int64_t step) {
     if (status == LP_OK) status = score(r);
     if (status == LP_OK) status = lp_ppo_step(r->ppo, &r->batch, r->scores, NULL, &m);
     if (status != LP_OK) return status;
-    print_metrics(r, step, &m);
-    return r->metrics_path ? log_metrics(r, step, &m) : LP_OK;
+    remember(r);
+    status = print_metrics(r, step, &m);
+    return status == LP_OK && r->metrics_path ? log_metrics(r, step, &m) : status;
 }
 
 static void print_summary(const training* r) {
-    const int64_t n = r->seen < WINDOW ? r->seen : WINDOW;
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += r->recent[i];
-    if (n > 0 && lp_options_int(r->options, "steps") > 1 && !lp_options_flag(r->options, "json"))
-        printf("mean reward of the last %lld samples: %.4f\n", (long long)n, sum / (double)n);
+    const int64_t count = r->seen < WINDOW ? r->seen : WINDOW;
+    if (lp_options_int(r->options, "steps") == 1 || lp_options_flag(r->options, "json")) return;
+    const double n = (double)count;
+    sample mean = {0};
+    for (int64_t i = 0; i < count; i++) {
+        mean.reward += r->recent[i].reward / n;
+        mean.kl += r->recent[i].kl / n;
+        mean.length += r->recent[i].length / n;
+    }
+    printf("mean reward of the last %lld samples: %.4f, KL %.1f, length %.1f\n", (long long)count, mean.reward, mean.kl,
+           mean.length);
 }
 
-/* What was learnt so far is kept in DIR/final, also when a signal or an error ended the run. */
-static lp_status save(training* r) {
-    const size_t bytes = strlen(r->output_dir) + sizeof "/final";
-    char* folder = malloc(bytes);
-    if (!folder) return LP_NOMEM;
-    snprintf(folder, bytes, "%s/final", r->output_dir);
+static bool all_finite(const lp_params* params) {
+    for (int64_t i = 0; i < lp_params_count(params); i++) {
+        const lp_tensor x = lp_params_get(params, i);
+        const float* numbers = lp_f32(x);
+        for (int64_t j = 0; j < x->rows * x->cols; j++) {
+            if (!isfinite(numbers[j])) return false;
+        }
+    }
+    return true;
+}
+
+/* What was learnt so far is kept in DIR/final, also when a signal or an error ended the run: a step that fails leaves
+ * no trace in the weights. `said`: what became of them. */
+static lp_status save(training* r, char* said, size_t bytes) {
+    const char* folder = r->final_path;
+    const long long steps = lp_ppo_steps(r->ppo);
+    const char* s = steps == 1 ? "" : "s";
+    if (steps == 0) {
+        snprintf(said, bytes, "no step was finished: no weights are saved");
+        return LP_OK;
+    }
+    if (!all_finite(lp_weights_params(r->policy))) {
+        snprintf(said, bytes, "some weights are not finite, perhaps in the model file: %s is left as it was", folder);
+        return LP_NONFINITE;
+    }
     lp_cancel_clear(r->ctx);
-    lp_status status = lp_ppo_save(r->ppo, folder);
-    if (status != LP_OK && status != LP_NOMEM) status = lp_fail(r->ctx, LP_IO, "%s", lp_error(r->ctx));
-    if (status == LP_OK)
-        cli_say(EXIT_OK, "weights after %lld steps are in %s", (long long)lp_ppo_steps(r->ppo), folder);
-    free(folder);
-    return status;
+    const lp_status status = lp_ppo_save(r->ppo, folder);
+    if (status == LP_OK) {
+        snprintf(said, bytes, "the weights after %lld whole step%s are in %s", steps, s, folder);
+    } else {
+        snprintf(said, bytes, "the weights after %lld whole step%s are not saved: %s", steps, s, lp_error(r->ctx));
+    }
+    return status == LP_OK || status == LP_NOMEM ? status : LP_IO;
+}
+
+/* Ends a run, whatever it came to, with one message. */
+static int finish(training* r, lp_status status) {
+    char reason[REASON_BYTES], said[REASON_BYTES];
+    if (!r->output_dir || !r->ppo) return status == LP_OK ? EXIT_OK : cli_fail(r->ctx, status);
+    cli_reason(r->ctx, status, reason, sizeof reason);
+    const lp_status saved = save(r, said, sizeof said);
+    if (status == LP_OK) return cli_say(saved == LP_OK ? EXIT_OK : cli_exit_code(saved), "%s", said);
+    return cli_say(cli_exit_code(saved == LP_OK ? status : saved), "%s; %s", reason, said);
 }
 
 static int run(lp_ctx* ctx, const lp_options* options) {
@@ -287,17 +340,11 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     lp_status status = begin(&r);
     for (int64_t step = 1; status == LP_OK && step <= lp_options_int(options, "steps"); step++)
         status = one_step(&r, step);
-    int code = EXIT_OK;
-    if (status != LP_OK) code = cli_fail(ctx, status);
-    if (r.output_dir && r.ppo && lp_ppo_steps(r.ppo) > 0) {
-        lp_status saved = save(&r);
-        if (saved != LP_OK) code = cli_fail(ctx, saved);
-    } else if (r.output_dir && r.ppo && code != EXIT_OK) {
-        cli_say(code, "no step was finished: no weights are saved");
-    }
+    const int code = finish(&r, status);
     if (status == LP_OK) print_summary(&r);
     cli_texts_free(&r.prompts);
     free(r.scores);
     free(r.metrics_path);
+    free(r.final_path);
     return code;
 }

@@ -81,9 +81,11 @@ static int distance(const char* a, const char* b) {
 
 const char* lp_nearest(const char* word, const char* const* words, int count) {
     const char* best = NULL;
-    int least = LP__MAX((int)strlen(word) / 2, 1) + 1;
-    for (int i = 0; i < count; i++) {
-        const int d = distance(word, words[i]);
+    const size_t length = strlen(word);
+    int least = LP__MAX((int)length / 2, 1) + 1;
+    for (int i = 0; i < count && length > 0; i++) {
+        const bool begins = length > 1 && strncmp(words[i], word, length) == 0; /* an abbreviation */
+        const int d = begins ? 1 : distance(word, words[i]);
         if (d < least) {
             least = d;
             best = words[i];
@@ -301,7 +303,9 @@ const char* lp_options_positional(const lp_options* options, int index) {
 
 static int help_line(char* to, size_t room, const option* o) {
     char left[MAX_NAME + 32], standard[MAX_NAME] = "";
-    snprintf(left, sizeof left, "--%s%s%s", o->name, o->argument ? " " : "", o->argument ? o->argument : "");
+    const bool on = o->type == FLAG && o->standard && strcmp(o->standard, "true") == 0;
+    snprintf(left, sizeof left, "--%s%s%s%s", on ? "[no-]" : "", o->name, o->argument ? " " : "",
+             o->argument ? o->argument : "");
     if (o->standard) snprintf(standard, sizeof standard, " [%s]", o->standard);
     return snprintf(to, room, "  %-28s %s%s\n", left, o->help, standard);
 }

