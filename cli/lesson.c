@@ -124,10 +124,9 @@ static int run(lp_ctx* ctx, const lp_options* options) {
         if (wanted[n]) status = run_one(ctx, n, seed, json, &t);
     }
     if (status == LP_OK && json) {
-        status = cli_print_json(ctx, json_pack("{s:I, s:O, s:i, s:i, s:b}", "seed", (json_int_t)seed, "lessons", t.lessons,
-                                        "checks", t.checks, "failed", t.failed_checks, "holds",
-                                        (int)(t.failed_checks == 0)),
-                              17);
+        json_t* object = json_pack("{s:I, s:O, s:i, s:i, s:b}", "seed", (json_int_t)seed, "lessons", t.lessons, "checks",
+                                   t.checks, "failed", t.failed_checks, "holds", (int)(t.failed_checks == 0));
+        status = cli_print_json(ctx, object, 17);
     } else if (status == LP_OK) {
         print_end(&t);
     }
