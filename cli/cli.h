@@ -72,8 +72,9 @@ bool cli_all_finite(const lp_params* params);
 double cli_now(void);
 
 /* A line on stderr about how far a run is. On a terminal it takes the place of the one before, ten times a second at
- * most. */
+ * most; elsewhere lines follow each other, one a second at most. */
 typedef struct progress {
+    bool every;          /* elsewhere every line is wanted; set before the first */
     bool terminal, open; /* open: the cursor is behind a line */
     double shown;        /* when */
     int width;           /* of the line on the screen */

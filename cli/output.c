@@ -115,6 +115,11 @@ double cli_now(void) {
 
 /* Over the line before: a longer one leaves no rest, and one that is wider than the screen would not be gone over. */
 static void rewrite(progress* p) {
+    p->pending = false;
+    if (!p->terminal) {
+        fprintf(stderr, "%s\n", p->line);
+        return;
+    }
     struct winsize size;
     const int columns = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1 : INT32_MAX;
     const int length = (int)strlen(p->line), shown = length < columns ? length : columns;
@@ -122,7 +127,6 @@ static void rewrite(progress* p) {
     fprintf(stderr, "\r%.*s%*s", shown, p->line, padding, "");
     p->width = shown;
     p->open = true;
-    p->pending = false;
 }
 
 void cli_progress(progress* p, const char* fmt, ...) {
@@ -131,12 +135,8 @@ void cli_progress(progress* p, const char* fmt, ...) {
     vsnprintf(p->line, sizeof p->line, fmt, args);
     va_end(args);
     p->terminal = isatty(STDERR_FILENO);
-    if (!p->terminal) {
-        fprintf(stderr, "%s\n", p->line);
-        return;
-    }
-    const double time = cli_now();
-    p->pending = p->open && time < p->shown + 0.1;
+    const double time = cli_now(), pause = p->terminal ? 0.1 : p->every ? 0 : 1;
+    p->pending = p->shown > 0 && time < p->shown + pause;
     if (p->pending) return;
     rewrite(p);
     p->shown = time;

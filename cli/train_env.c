@@ -243,6 +243,7 @@ static void show_progress(training* r) {
 static lp_status train(training* r) {
     lp_status status = LP_OK;
     r->began = cli_now();
+    r->progress.every = lp_options_given(r->options, "log_interval");
     while (status == LP_OK && lp_on_policy_timesteps(r->trainer) < lp_options_int(r->options, "n_timesteps")) {
         status = lp_on_policy_step(r->trainer, &r->last);
         if (status != LP_OK) break;

@@ -20,7 +20,7 @@ expect 0 '^CartPole-v1 +4 numbers +one of 2 +500 +475  ' "$logpi" envs
 expect 0 '^\[\{"name":"CartPole-v1",.*"action":\{"kind":"discrete","n":2\},"max_episode_steps":500,' "$logpi" envs --json
 
 # ---- a run: its folder and what it prints
-expect 0 '^2000 steps in [0-9.]+ s, [0-9]+ steps/s$' "${ppo[@]}" --output_dir "$work/run"
+expect 0 '^2000 steps in [0-9.]+ s, [0-9]+ steps/s$' "${ppo[@]}" --log_interval 1 --output_dir "$work/run"
 [ "$(grep -cE '^step [0-9]+/2000  return ([0-9.]+|-)  length ([0-9.]+|-)  kl -?[0-9.]+  [0-9]+ steps/s$' "$work/err")" = 10 ] ||
     wrong "not one line of progress a rollout"
 grep -q "^logpi: the policy after 2000 steps is in $work/run/final/policy.safetensors$" "$work/err" ||
@@ -58,6 +58,9 @@ grep -q '^optimizer: rmsprop$' "$run/config.yaml" || wrong "a2c has not its own 
 expect 0 '"eval_mean":null,"eval_std":null,"eval_episodes":0,' "${ppo[@]}" --json --output_dir "$work/json"
 
 # ---- progress: none, every fifth rollout; on a terminal one line over and over
+expect 0 'mean return' "${ppo[@]}" --output_dir "$work/second"
+[ "$(grep -c '^step' "$work/err")" -lt 5 ] || wrong "more than a line of progress a second"
+grep -q '^step 2000/2000' "$work/err" || wrong "the last line of progress is missing"
 expect 0 'mean return' "${ppo[@]}" --log_interval 0 --output_dir "$work/quiet"
 [ "$(grep -c '^step' "$work/err")" = 0 ] || wrong "--log_interval 0 shows progress"
 expect 0 'mean return' "${ppo[@]}" --log_interval 5 --output_dir "$work/fifth"
