@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds logpi, and runs the three programs of "Policy Gradient 101", one rung after the other.
 #   ./run.sh           all of it
-#   ./run.sh --build   install and build only; the program is then build/logpi
+#   ./run.sh --build   install, build and fetch the model, run nothing; the program is then build/logpi
 set -euo pipefail
 cd "$(dirname "$0")"
 . tools/install.sh

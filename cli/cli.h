@@ -52,6 +52,34 @@ void cli_texts_free(texts* t);
 lp_status cli_pack(lp_ctx* ctx, const lp_options* options, const lp_model* model, const lp_generate_def* def,
                    const texts* prompts, lp_prompts* packed);
 
+/* ---- the folder of a training run ---- */
+
+/* DIR/metrics.jsonl, DIR/config.yaml; DIR/final has what a run learnt that ended well or was stopped, DIR/diverged what one
+ * that diverged had learnt before: it may be ruined, and takes the place of nothing. */
+typedef struct run_folder {
+    char *path, *metrics, *config, *final, *diverged;
+    const char* const* files; /* [count], that final/ or diverged/ will have */
+    int count;
+} run_folder;
+/* files: static. Freed by cli_folder_free, also after LP_NOMEM. */
+lp_status cli_folder_name(run_folder* folder, const char* path, const char* const* files, int count);
+void cli_folder_free(run_folder* folder);
+/* Two runs in one folder would be neither: LP_INVALID if one is there already and may not be replaced, or is of another
+ * kind. LP_IO: something is in the place of a file. Changes nothing. */
+lp_status cli_folder_check(lp_ctx* ctx, const run_folder* folder, bool overwrite);
+/* After that: removes a run that is there, makes the folders, and sees now whether each file can be written. LP_IO. */
+lp_status cli_folder_make(lp_ctx* ctx, const run_folder* folder);
+/* What a run has learnt, after its last whole step. */
+typedef struct run_result {
+    char what[80];    /* "the weights after 3 whole steps are"; "": no step was finished */
+    const char* noun; /* "weights are" */
+    const lp_params* params;
+    lp_status (*save)(void* user, const char* folder);
+    void* user;
+} run_result;
+/* Saves it and ends the run, whatever it came to, with one message: the exit code. */
+int cli_folder_finish(lp_ctx* ctx, const run_folder* folder, const run_result* result, lp_status status);
+
 /* ---- environments ---- */
 
 /* The environment of that name. */

@@ -1,14 +1,10 @@
 /* logpi train reinforce|a2c|ppo --env ENV: learning to act, with the names and defaults of Stable-Baselines3. A run is
  * a folder: config.yaml, metrics.jsonl, final/policy.safetensors. */
 #include "cli.h"
-#include <dirent.h>
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 static int run_reinforce(lp_ctx* ctx, const lp_options* options);
 static int run_a2c(lp_ctx* ctx, const lp_options* options);
@@ -46,9 +42,10 @@ typedef struct training {
     lp_envs* envs;
     lp_policy* policy;
     lp_on_policy* trainer;
-    char *folder, *config, *metrics, *final, *file; /* DIR, DIR/config.yaml, ..., DIR/final/policy.safetensors */
-    double began, seconds;                          /* of training, without evaluation */
-    lp_on_policy_metrics last;                      /* of the last whole step */
+    run_folder folder;
+    char* file;                /* DIR/final/policy.safetensors */
+    double began, seconds;     /* of training, without evaluation */
+    lp_on_policy_metrics last; /* of the last whole step */
     progress progress;
 } training;
 
@@ -127,75 +124,31 @@ static lp_status make_trainer(training* r) {
 
 /* ---- the folder of the run ------------------------------------------------------------------------- */
 
-static const char POLICY[] = "policy.safetensors";
+static const char* const files[] = {"policy.safetensors"};
 
-static lp_status name_files(training* r) {
+static lp_status name_folder(training* r) {
     const char* given = lp_options_text(r->options, "output_dir");
-    if (given && !*given) return lp_fail(r->ctx, LP_INVALID, "the name of --output_dir is empty");
-    const int n = given ? asprintf(&r->folder, "%s", given)
-                        : asprintf(&r->folder, "runs/%s-%s-seed%lld", r->type->name, lp_algorithm_name(r->algorithm),
-                                   (long long)lp_options_int(r->options, "seed"));
-    const struct {
-        char** path;
-        const char* name;
-    } files[] = {{&r->config, "config.yaml"}, {&r->metrics, "metrics.jsonl"}, {&r->final, "final"}};
-    if (n < 0) r->folder = NULL;
-    bool ok = r->folder != NULL;
-    for (size_t i = 0; ok && i < sizeof files / sizeof *files; i++) {
-        ok = asprintf(files[i].path, "%s/%s", r->folder, files[i].name) >= 0;
-        if (!ok) *files[i].path = NULL;
+    char* standard = NULL;
+    if (!given && asprintf(&standard, "runs/%s-%s-seed%lld", r->type->name, lp_algorithm_name(r->algorithm),
+                           (long long)lp_options_int(r->options, "seed")) < 0)
+        return LP_NOMEM;
+    lp_status status = cli_folder_name(&r->folder, given ? given : standard, files, 1);
+    if (status == LP_OK && asprintf(&r->file, "%s/%s", r->folder.final, files[0]) < 0) {
+        r->file = NULL;
+        status = LP_NOMEM;
     }
-    ok = ok && asprintf(&r->file, "%s/%s", r->final, POLICY) >= 0;
-    if (!ok) r->file = NULL;
-    return ok ? LP_OK : LP_NOMEM;
+    free(standard);
+    return status;
 }
 
-/* Whether anything lies in final/. What is no policy of ours has its name in `other`, which is else empty. */
-static bool look_into_final(const training* r, char* other, size_t bytes) {
-    DIR* folder = opendir(r->final);
-    bool found = false;
-    *other = 0;
-    for (const struct dirent* e; folder && (e = readdir(folder));) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
-        found = true;
-        if (strncmp(e->d_name, POLICY, sizeof POLICY - 1) != 0) snprintf(other, bytes, "%s", e->d_name);
-    }
-    if (folder) closedir(folder);
-    return found;
-}
-
-/* Two runs in one folder would be neither. */
-static lp_status keep_runs_apart(const training* r) {
-    char other[256];
-    struct stat info;
-    const bool final = look_into_final(r, other, sizeof other);
-    const bool metrics = stat(r->metrics, &info) == 0 && info.st_size > 0;
-    if (!final && !metrics) return LP_OK;
-    if (!lp_options_flag(r->options, "overwrite"))
-        return lp_fail(r->ctx, LP_INVALID, "%.300s holds a run already: choose another --output_dir, or --overwrite it",
-                       r->folder);
-    if (*other)
-        return lp_fail(r->ctx, LP_INVALID,
-                       "%.300s has a file %.100s of another kind of run: choose another --output_dir", r->final, other);
-    const char* const old[] = {r->file, r->metrics, r->config};
-    for (size_t i = 0; i < sizeof old / sizeof *old; i++) {
-        if (unlink(old[i]) != 0 && errno != ENOENT)
-            return lp_fail(r->ctx, LP_IO, "%.300s cannot be removed: %s", old[i], strerror(errno));
-    }
-    return LP_OK;
-}
-
-/* Makes the folders, sees now whether they can be written to, and writes the settings. */
+/* Makes the folder, and writes the settings. */
 static lp_status prepare_folder(const training* r) {
     const lp_setting settings[] = {{"algo", lp_algorithm_name(r->algorithm)},
-                                   {"output_dir", r->folder},
+                                   {"output_dir", r->folder.path},
                                    {"isa", lp_isa_name(lp_ctx_isa(r->ctx))}};
-    lp_status status = lp_make_folder(r->ctx, r->final);
-    if (status == LP_OK && access(r->final, W_OK | X_OK) != 0)
-        status = lp_fail(r->ctx, LP_IO, "the folder %.300s cannot be written to", r->final);
-    if (status == LP_OK) status = lp_append(r->ctx, r->metrics, "", 0);
-    if (status == LP_OK)
-        status = lp_options_save(r->ctx, r->options, settings, sizeof settings / sizeof *settings, r->config);
+    lp_status status = cli_folder_make(r->ctx, &r->folder);
+    if (status != LP_OK) return status;
+    status = lp_options_save(r->ctx, r->options, settings, sizeof settings / sizeof *settings, r->folder.config);
     return status == LP_OK || status == LP_NOMEM ? status : lp_fail(r->ctx, LP_IO, "%s", lp_error(r->ctx));
 }
 
@@ -218,7 +171,7 @@ static lp_status log_metrics(const training* r) {
         row[n++] = (lp_metric){.name = metric_name(r, i), .value = lp_on_policy_metrics_get(&r->last, i)};
     row[n++] = (lp_metric){.name = "time/fps", .value = rate(r)};
     row[n++] = (lp_metric){.name = "time/time_elapsed", .value = r->seconds};
-    return lp_metrics_append(r->ctx, r->metrics, row, n);
+    return lp_metrics_append(r->ctx, r->folder.metrics, row, n);
 }
 
 /* A number with its digits, or "-" while there is none. */
@@ -257,34 +210,22 @@ static lp_status train(training* r) {
 
 /* ---- the end --------------------------------------------------------------------------------------- */
 
-/* The policy after the last whole step, also when a signal or an error ended the run. `said`: what became of it. */
-static lp_status save(training* r, char* said, size_t bytes) {
-    const long long steps = (long long)r->last.total_timesteps;
-    if (steps == 0) {
-        snprintf(said, bytes, "no step was finished: no policy is saved");
-        return LP_OK;
-    }
-    if (!cli_all_finite(lp_policy_params(r->policy))) {
-        snprintf(said, bytes, "some weights are not finite: no policy is saved");
-        return LP_NONFINITE;
-    }
-    lp_cancel_clear(r->ctx);
-    const lp_status status = lp_policy_save(r->policy, r->type, r->file);
-    if (status == LP_OK) {
-        snprintf(said, bytes, "the policy after %lld steps is in %s", steps, r->file);
-    } else {
-        snprintf(said, bytes, "the policy after %lld steps is not saved: %s", steps, lp_error(r->ctx));
-    }
-    return status == LP_OK || status == LP_NOMEM ? status : LP_IO;
+static lp_status save(void* user, const char* folder) {
+    const training* r = user;
+    char* file;
+    if (asprintf(&file, "%s/%s", folder, files[0]) < 0) return LP_NOMEM;
+    const lp_status status = lp_policy_save(r->policy, r->type, file);
+    free(file);
+    return status;
 }
 
-/* Ends training, whatever it came to, with one message. */
+/* Ends training. A step that fails leaves no trace in the policy. */
 static int finish(training* r, lp_status status) {
-    char reason[REASON_BYTES], said[REASON_BYTES];
-    cli_reason(r->ctx, status, reason, sizeof reason);
-    const lp_status saved = save(r, said, sizeof said);
-    if (status == LP_OK) return cli_say(saved == LP_OK ? EXIT_OK : cli_exit_code(saved), "%s", said);
-    return cli_say(cli_exit_code(saved == LP_OK ? status : saved), "%s; %s", reason, said);
+    run_result result = {
+        .noun = "policy is", .params = lp_policy_params(r->policy), .save = save, .user = r};
+    if (r->last.total_timesteps > 0)
+        snprintf(result.what, sizeof result.what, "the policy after %.0f steps is", r->last.total_timesteps);
+    return cli_folder_finish(r->ctx, &r->folder, &result, status);
 }
 
 static lp_status print_json(const training* r, const lp_evaluation* e) {
@@ -333,8 +274,8 @@ static int run(lp_ctx* ctx, const lp_options* options, lp_algorithm algorithm) {
         return cli_usage("train %s takes no argument \"%.60s\"", name, lp_options_positional(options, 0));
     training r = {.ctx = ctx, .options = options, .algorithm = algorithm};
     lp_status status = make_trainer(&r); /* everything that can be wrong is found before a folder is made */
-    if (status == LP_OK) status = name_files(&r);
-    if (status == LP_OK) status = keep_runs_apart(&r);
+    if (status == LP_OK) status = name_folder(&r);
+    if (status == LP_OK) status = cli_folder_check(ctx, &r.folder, lp_options_flag(options, "overwrite"));
     if (status == LP_OK) status = prepare_folder(&r);
     int code;
     if (status != LP_OK) {
@@ -343,8 +284,8 @@ static int run(lp_ctx* ctx, const lp_options* options, lp_algorithm algorithm) {
         code = finish(&r, train(&r));
         if (code == EXIT_OK && (status = report(&r)) != LP_OK) code = cli_fail(ctx, status);
     }
-    char* const paths[] = {r.folder, r.config, r.metrics, r.final, r.file};
-    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) free(paths[i]);
+    cli_folder_free(&r.folder);
+    free(r.file);
     return code;
 }
 

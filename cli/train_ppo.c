@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 static int run(lp_ctx* ctx, const lp_options* options);
 
@@ -40,8 +38,8 @@ typedef struct training {
     double* scores;          /* [batch_size] */
     sample recent[WINDOW];   /* of whole steps, the newest at (seen - 1) % WINDOW */
     int64_t seen;
-    const char* output_dir;
-    char *metrics_path, *final_path; /* in output_dir */
+    run_folder folder; /* of --output_dir */
+    bool begun;        /* the folder is made: what is learnt will be kept */
 } training;
 
 static lp_status read_def(const training* r, lp_ppo_def* d) {
@@ -82,15 +80,6 @@ static lp_status read_def(const training* r, lp_ppo_def* d) {
     return LP_OK;
 }
 
-/* Whether a file ends in the middle of a line, as after a full disk. */
-static bool torn(const char* path) {
-    FILE* f = fopen(path, "rb");
-    const bool has_end = f && fseek(f, -1, SEEK_END) == 0;
-    const int last = has_end ? fgetc(f) : '\n';
-    if (f) fclose(f);
-    return last != '\n';
-}
-
 static lp_status read_reward(training* r) {
     static const char prefix[] = "contains:";
     const char* reward = lp_options_text(r->options, "reward");
@@ -101,33 +90,17 @@ static lp_status read_reward(training* r) {
     return LP_OK;
 }
 
-/* Makes the folders, and sees now whether they can be written to. A torn last line of metrics.jsonl is ended. */
-static lp_status prepare_output(training* r) {
-    const size_t bytes = strlen(r->output_dir) + sizeof "/final/model.safetensors";
-    char* model = malloc(bytes);
-    r->metrics_path = malloc(bytes);
-    r->final_path = malloc(bytes);
-    if (!model || !r->metrics_path || !r->final_path) {
-        free(model);
-        return LP_NOMEM;
-    }
-    snprintf(r->metrics_path, bytes, "%s/metrics.jsonl", r->output_dir);
-    snprintf(r->final_path, bytes, "%s/final", r->output_dir);
-    snprintf(model, bytes, "%s/final/model.safetensors", r->output_dir);
-    struct stat info;
-    lp_status status = r->output_dir[0] ? lp_make_folder(r->ctx, r->final_path)
-                                        : lp_fail(r->ctx, LP_IO, "the name of --output_dir is empty");
-    if (status == LP_OK && access(r->final_path, W_OK | X_OK) != 0)
-        status = lp_fail(r->ctx, LP_IO, "the folder %.300s cannot be written to", r->final_path);
-    if (status == LP_OK && stat(model, &info) == 0 && !S_ISREG(info.st_mode))
-        status = lp_fail(r->ctx, LP_IO, "%.300s is there and is no regular file: remove it", model);
-    if (status == LP_OK) status = lp_append(r->ctx, r->metrics_path, "", 0);
-    if (status == LP_OK && torn(r->metrics_path)) status = lp_append(r->ctx, r->metrics_path, "\n", 1);
-    free(model);
-    return status == LP_OK || status == LP_NOMEM ? status : lp_fail(r->ctx, LP_IO, "%s", lp_error(r->ctx));
+static const char* const files[] = {"model.safetensors", "config.json", "value_head.safetensors"};
+
+static lp_status check_folder(training* r) {
+    const char* path = lp_options_text(r->options, "output_dir");
+    if (!path) return LP_OK;
+    const lp_status status = cli_folder_name(&r->folder, path, files, sizeof files / sizeof *files);
+    return status == LP_OK ? cli_folder_check(r->ctx, &r->folder, lp_options_flag(r->options, "overwrite")) : status;
 }
 
-/* Everything that can be wrong is found before weights are loaded, and nothing is made for a mistake. */
+/* Everything that can be wrong is found before training, most of it before weights are loaded; and nothing is made, and no
+ * old run removed, for a mistake. */
 static lp_status begin(training* r) {
     lp_ppo_def def;
     r->batch_size = lp_options_int(r->options, "batch_size");
@@ -136,13 +109,14 @@ static lp_status begin(training* r) {
     if (status == LP_OK) status = cli_prompts(r->ctx, r->options, &r->prompts);
     if (status == LP_OK) status = cli_model_open(r->ctx, lp_options_text(r->options, "model"), &r->model);
     if (status == LP_OK) status = cli_pack(r->ctx, r->options, r->model, &def.generate, &r->prompts, &r->packed);
-    r->output_dir = lp_options_text(r->options, "output_dir");
-    if (status == LP_OK && r->output_dir) status = prepare_output(r);
+    if (status == LP_OK) status = check_folder(r);
     r->scores = calloc((size_t)r->batch_size, sizeof *r->scores);
     if (status == LP_OK && !r->scores) status = LP_NOMEM;
     if (status == LP_OK) status = lp_model_load_weights(r->model, true, &r->policy);
     if (status == LP_OK) status = lp_weights_clone(r->policy, false, &r->reference);
     if (status == LP_OK) status = lp_ppo_create(r->model, r->policy, r->reference, &def, &r->ppo);
+    if (status == LP_OK && r->folder.path) status = cli_folder_make(r->ctx, &r->folder);
+    r->begun = status == LP_OK;
     return status;
 }
 
@@ -226,7 +200,7 @@ static lp_status log_metrics(training* r, int64_t step, const lp_ppo_metrics* m)
     row[n++] = (lp_metric){.name = "ppo/policy/advantages", .values = lists + 2 * dists.tokens, .n = dists.tokens};
     row[n++] = (lp_metric){.name = "tokens/queries_dist", .values = lengths, .n = dists.sequences};
     row[n++] = (lp_metric){.name = "tokens/responses_dist", .values = lengths + dists.sequences, .n = dists.sequences};
-    const lp_status status = lp_metrics_append(r->ctx, r->metrics_path, row, n);
+    const lp_status status = lp_metrics_append(r->ctx, r->folder.metrics, row, n);
     free(lists);
     return status;
 }
@@ -271,8 +245,8 @@ static lp_status one_step(training* r, int64_t step) {
     if (status == LP_OK) status = lp_ppo_step(r->ppo, &r->batch, r->scores, NULL, &m);
     if (status != LP_OK) return status;
     remember(r);
-    status = print_metrics(r, step, &m);
-    return status == LP_OK && r->metrics_path ? log_metrics(r, step, &m) : status;
+    if (r->folder.metrics) status = log_metrics(r, step, &m);
+    return status == LP_OK ? print_metrics(r, step, &m) : status;
 }
 
 static void print_summary(const training* r) {
@@ -289,38 +263,18 @@ static void print_summary(const training* r) {
            mean.length);
 }
 
-/* What was learnt so far is kept in DIR/final, also when a signal or an error ended the run: a step that fails leaves
- * no trace in the weights. `said`: what became of them. */
-static lp_status save(training* r, char* said, size_t bytes) {
-    const char* folder = r->final_path;
-    const long long steps = lp_ppo_steps(r->ppo);
-    const char* s = steps == 1 ? "" : "s";
-    if (steps == 0) {
-        snprintf(said, bytes, "no step was finished: no weights are saved");
-        return LP_OK;
-    }
-    if (!cli_all_finite(lp_weights_params(r->policy))) {
-        snprintf(said, bytes, "some weights are not finite, perhaps in the model file: %s is left as it was", folder);
-        return LP_NONFINITE;
-    }
-    lp_cancel_clear(r->ctx);
-    const lp_status status = lp_ppo_save(r->ppo, folder);
-    if (status == LP_OK) {
-        snprintf(said, bytes, "the weights after %lld whole step%s are in %s", steps, s, folder);
-    } else {
-        snprintf(said, bytes, "the weights after %lld whole step%s are not saved: %s", steps, s, lp_error(r->ctx));
-    }
-    return status == LP_OK || status == LP_NOMEM ? status : LP_IO;
-}
+static lp_status save(void* user, const char* folder) { return lp_ppo_save(user, folder); }
 
-/* Ends a run, whatever it came to, with one message. */
+/* Ends a run. What was learnt so far is kept, also when a signal or an error ended it: a step that fails leaves no trace
+ * in the weights. */
 static int finish(training* r, lp_status status) {
-    char reason[REASON_BYTES], said[REASON_BYTES];
-    if (!r->output_dir || !r->ppo) return status == LP_OK ? EXIT_OK : cli_fail(r->ctx, status);
-    cli_reason(r->ctx, status, reason, sizeof reason);
-    const lp_status saved = save(r, said, sizeof said);
-    if (status == LP_OK) return cli_say(saved == LP_OK ? EXIT_OK : cli_exit_code(saved), "%s", said);
-    return cli_say(cli_exit_code(saved == LP_OK ? status : saved), "%s; %s", reason, said);
+    if (!r->folder.path || !r->begun) return status == LP_OK ? EXIT_OK : cli_fail(r->ctx, status);
+    run_result result = {
+        .noun = "weights are", .params = lp_weights_params(r->policy), .save = save, .user = r->ppo};
+    const long long steps = lp_ppo_steps(r->ppo);
+    if (steps > 0)
+        snprintf(result.what, sizeof result.what, "the weights after %lld whole step%s are", steps, steps == 1 ? "" : "s");
+    return cli_folder_finish(r->ctx, &r->folder, &result, status);
 }
 
 static int run(lp_ctx* ctx, const lp_options* options) {
@@ -334,7 +288,6 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     if (status == LP_OK) print_summary(&r);
     cli_texts_free(&r.prompts);
     free(r.scores);
-    free(r.metrics_path);
-    free(r.final_path);
+    cli_folder_free(&r.folder);
     return code;
 }

@@ -111,43 +111,84 @@ expect 3 'blk.1.ffn_up' "$logpi" generate --model "$work/n.gguf" --prompt a
 expect 4 'metrics.jsonl|output|File exists|Not a directory' "${train[@]}" --output_dir "$work/empty.txt/run"
 expect 4 'No space left|File too large' bash -c 'ulimit -f 64; exec "$@"' - "${train[@]}" --output_dir "$work/full"
 expect 4 'metrics.jsonl: File too large.*; the weights after 1 whole step are not saved: .*File too large' \
-    bash -c 'ulimit -f 1; exec "$@"' - "${train[@]}" --batch_size 8 --output_dir "$work/full"
-[ -e "$work/full/final/model.safetensors" ] && wrong "half a model was left behind"
+    bash -c 'ulimit -f 1; exec "$@"' - "${train[@]}" --batch_size 8 --output_dir "$work/fuller"
+[ -e "$work/full/final/model.safetensors" ] || [ -e "$work/fuller/final/model.safetensors" ] && wrong "half a model was left behind"
 expect 4 'could not write to standard output' bash -c '"$@" >/dev/full' - "$logpi" step
 expect 2 'gradcheck takes no argument' "$logpi" gradcheck x
 expect 2 'more than 65536 at once' bash -c 'yes a | head -n 20000 >"$1/many.txt"; shift; exec "$@"' - "$work" \
     "${generate[@]}" --prompts "$work/many.txt" --num_return_sequences 4096
 expect 2 'temperature is 1e-38' "${generate[@]}" --prompt a --temperature 1e-38
 
-# ---- a run that diverges: one message, and the weights of the last whole step; a step that fails leaves no trace
+# ---- a run that diverges: one message, and the weights of the last whole step, beside final/; a step that fails leaves no
+# trace
 "${train[@]}" --steps 1 --output_dir "$work/first" >/dev/null 2>&1
-sum=$(cat "$work/first/final/"* | sha256sum)
+before=$(contents "$work/first")
+expect 2 "$work/first holds a run already: choose another --output_dir, or --overwrite it" "${train[@]}" --steps 9 \
+    --learning_rate 1e6 --ratio_threshold 1e300 --output_dir "$work/first"
+[ "$(contents "$work/first")" = "$before" ] || wrong "a run that is refused touches the folder"
 expect 5 'step 1, .*; no step was finished: no weights are saved' "${train[@]}" --steps 9 --learning_rate 1e6 \
-    --ratio_threshold 1e300 --output_dir "$work/first"
-[ "$(cat "$work/first/final/"* | sha256sum)" = "$sum" ] || wrong "a run that diverges at once touches the weights"
+    --ratio_threshold 1e300 --output_dir "$work/at_once"
+[ "$(contents "$work/at_once" | wc -l)" = 1 ] || wrong "a run that diverges at once saves weights" # metrics.jsonl, empty
 diverge=("${train[@]}" --ppo_epochs 1 --steps 99 --learning_rate 1e5)
-expect 5 'step [0-9]+, .*; the weights after [0-9]+ whole steps? are in .*/diverged/final$' "${diverge[@]}" \
-    --output_dir "$work/diverged"
-done=$(wc -l <"$work/diverged/metrics.jsonl")
+expect 5 'step [0-9]+, .*; the weights after [0-9]+ whole steps? are in .*/gone/diverged$' "${diverge[@]}" --output_dir "$work/gone"
+[ -z "$(ls "$work/gone/final")" ] || wrong "a run that diverges writes final/"
+done=$(wc -l <"$work/gone/metrics.jsonl")
 [ "$done" -ge 1 ] || wrong "the run diverges at once"
 grep -q "step $((done + 1)), .*after $done whole" "$work/err" || wrong "the message does not count whole steps"
 "${diverge[@]/99/$done}" --output_dir "$work/whole" >/dev/null 2>&1
-cmp -s "$work/diverged/final/model.safetensors" "$work/whole/final/model.safetensors" ||
+cmp -s "$work/gone/diverged/model.safetensors" "$work/whole/final/model.safetensors" ||
     wrong "the weights after a run that diverges are not those of its last whole step"
 
-# ---- an output folder that will not do is found before training
-mkdir "$work/fd" && touch "$work/fd/final"
-expect 4 'final' "${train[@]}" --output_dir "$work/fd"
-mkdir -p "$work/ms/final/model.safetensors"
-expect 4 'no regular file' "${train[@]}" --output_dir "$work/ms"
+# ---- two runs do not mix: what holds one is refused, or replaced
+expect 2 'gone/ holds a run already' "${train[@]}" --output_dir "$work/gone/"
+rm "$work/gone/metrics.jsonl"
+expect 2 'gone holds a run already' "${train[@]}" --output_dir "$work/gone"
+expect 0 'completed' "${train[@]}" --steps 1 --output_dir "$work/gone" --overwrite
+[ "$(cd "$work/gone" && find . | sort | xargs)" = \
+    '. ./final ./final/config.json ./final/model.safetensors ./final/value_head.safetensors ./metrics.jsonl' ] ||
+    wrong "--overwrite leaves other files: $(find "$work/gone")"
+[ "$(wc -l <"$work/gone/metrics.jsonl")" = 1 ] || wrong "--overwrite mixes two runs"
+mkdir -p "$work/torn" && printf '{"step":1,"obj' >"$work/torn/metrics.jsonl"
+expect 2 'torn holds a run already' "${train[@]}" --output_dir "$work/torn"
+mkdir -p "$work/env/final" && touch "$work/env/final/policy.safetensors"
+expect 2 'env has a file final/policy.safetensors of another kind of run' "${train[@]}" --output_dir "$work/env" --overwrite
+before=$(contents "$work/whole")
+expect 2 'mini_batch_size 2 does not divide' "${train[@]}" --batch_size 3 --mini_batch_size 2 --output_dir "$work/whole" --overwrite
+expect 3 'e.gguf' "${train[@]/#$tiny/$work/e.gguf}" --output_dir "$work/whole" --overwrite
+[ "$(contents "$work/whole")" = "$before" ] || wrong "a mistaken command line removes a run"
+
+# ---- an output folder that will not do is found before training, for every file that will be written
+blocked() { # PATH, below the folder: a folder is made in its place
+    mkdir -p "$work/blocked/$1"
+    expect 4 "blocked/$1 is there and is no regular file: remove it" "${train[@]}" --steps 1000000 --output_dir "$work/blocked" --overwrite
+    rm -r "$work/blocked"
+}
+for folder in final diverged; do
+    for file in model.safetensors config.json value_head.safetensors; do
+        blocked $folder/$file
+        blocked $folder/$file.logpi.tmp
+    done
+    mkdir "$work/fd" && touch "$work/fd/$folder"
+    expect 4 "$folder" "${train[@]}" --steps 1000000 --output_dir "$work/fd"
+    rm -r "$work/fd"
+done
+blocked metrics.jsonl
 mkdir "$work/ff" && mkfifo "$work/ff/metrics.jsonl"
 expect 4 'metrics.jsonl' "${train[@]}" --output_dir "$work/ff"
-expect 4 'is empty' "${train[@]}" --output_dir ''
+expect 2 'name of --output_dir is empty' "${train[@]}" --output_dir ''
+mkdir -p "$work/left/final" && echo half >"$work/left/final/model.safetensors.logpi.tmp" # of a run that was killed
+expect 0 'completed' "${train[@]}" --output_dir "$work/left" --overwrite
 
-# ---- a torn line of an earlier run costs that line only
-mkdir "$work/torn" && printf '{"step":1,"obj' >"$work/torn/metrics.jsonl"
-expect 0 'completed' "${train[@]}" --output_dir "$work/torn"
-[ "$(wc -l <"$work/torn/metrics.jsonl")" = 2 ] || wrong "a torn line swallows the next"
+# ---- some files written and others not: the message tells which
+"${train[@]}" --steps 1000000 --output_dir "$work/half" >/dev/null 2>"$work/err" &
+pid=$!
+lines 2 "$work/half/metrics.jsonl"
+mkdir "$work/half/final/value_head.safetensors"
+kill -TERM $pid
+wait $pid
+[ $? = 4 ] || wrong "files that cannot be written are no failure"
+grep -Eq 'stopped by signal 15; the weights after [0-9]+ whole steps are not all saved: .*value_head.safetensors.*; only model.safetensors, config.json was written to .*/half/final$' \
+    "$work/err" || wrong "the message does not tell what was written: $(cat "$work/err")"
 
 # ---- control characters of a file do not reach the terminal
 sed 's/llama/l\x1b[1m/' "$tiny" >"$work/esc.gguf"

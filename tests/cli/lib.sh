@@ -35,6 +35,18 @@ expect() {
     fi
 }
 
+# What a folder holds, to be compared.
+contents() { (cd "$1" && find . -type f | sort | xargs -r sha256sum); }
+
+# Waits until a file has so many lines, half a minute at most.
+lines() { # COUNT FILE
+    for _ in $(seq 300); do
+        [ "$(wc -l 2>/dev/null <"$2" || echo 0)" -ge "$1" ] && return
+        sleep 0.1
+    done
+    wrong "no $1 lines in $2"
+}
+
 finish() {
     echo "$passed passed, $failed failed"
     [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

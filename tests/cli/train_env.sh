@@ -5,7 +5,6 @@ examples=$(dirname "$logpi")/examples
 steps=(--env CartPole-v1 --n_envs 4 --n_timesteps 2000 --n_steps 50) # ten rollouts
 ppo=("$logpi" train ppo "${steps[@]}" --batch_size 100 --n_epochs 4)
 sum() { sha256sum <"$1/final/policy.safetensors"; }
-contents() { (cd "$1" && find . -type f | sort | xargs sha256sum); }
 
 # ---- help
 expect 0 '^  train reinforce +.*' "$logpi" --help
@@ -137,7 +136,7 @@ expect 2 'part holds a run already' "${ppo[@]}" --output_dir "$work/part"
 expect 0 '^2000 steps' "${ppo[@]}" --output_dir "$work/part" # nothing was done in it
 mkdir -p "$work/lm/final" && touch "$work/lm/final/config.json" "$work/lm/config.yaml"
 expect 2 'holds a run already' "${ppo[@]}" --output_dir "$work/lm"
-expect 2 'lm/final has a file config.json of another kind of run' "${ppo[@]}" --output_dir "$work/lm" --overwrite
+expect 2 'lm has a file final/config.json of another kind of run' "${ppo[@]}" --output_dir "$work/lm" --overwrite
 [ "$(contents "$work/lm" | wc -l)" = 2 ] || wrong "a run of another kind is touched"
 
 # ---- the command line: 2, one message, and no folder
@@ -225,13 +224,15 @@ expect 3 'nan.safetensors: some of its weights are not finite' "$logpi" eval "$w
 "$logpi" train ppo --model "$tiny" --prompt a --reward contains:a --max_new_tokens 2 --output_dir "$work/language" >/dev/null 2>&1
 expect 3 'language is a folder without final/policy.safetensors' "$logpi" eval "$work/language"
 expect 3 'model.safetensors: it is no policy' "$logpi" eval "$work/language/final/model.safetensors"
-expect 2 'final has a file [a-z_.]+ of another kind of run' "${ppo[@]}" --output_dir "$work/language" --overwrite
+expect 2 'language has a file final/[a-z_.]+ of another kind of run' "${ppo[@]}" --output_dir "$work/language" --overwrite
 
 # ---- files that cannot be written: 4
 touch "$work/file"
 expect 4 'file' "${ppo[@]}" --output_dir "$work/file/run"
 mkdir -p "$work/blocked/final/policy.safetensors"
-expect 4 'policy.safetensors cannot be removed: Is a directory' "${ppo[@]}" --output_dir "$work/blocked" --overwrite
+expect 4 'final/policy.safetensors is there and is no regular file' "${ppo[@]}" --output_dir "$work/blocked" --overwrite
+mkdir -p "$work/blocked2/diverged/policy.safetensors.logpi.tmp"
+expect 4 'policy.safetensors.logpi.tmp is there and is no regular file' "${ppo[@]}" --output_dir "$work/blocked2" --overwrite
 expect 4 'metrics.jsonl: File too large; the policy after [0-9]+ steps is not saved: .*File too large' \
     bash -c 'ulimit -f 2; exec "$@"' - "${ppo[@]}" --output_dir "$work/full"
 [ -e "$work/full/final/policy.safetensors" ] && wrong "half a policy was left behind"
@@ -239,13 +240,15 @@ expect 4 'metrics.jsonl: File too large; the policy after [0-9]+ steps is not sa
 [ $? = 4 ] && grep -q 'could not write to standard output' "$work/err" && [ -s "$work/unsaid/final/policy.safetensors" ] ||
     wrong "results that do not reach stdout are no failure"
 
-# ---- a run that diverges: one message, and the policy of the last whole step
+# ---- a run that diverges: one message, and the policy of the last whole step, beside final/
 diverge=("$logpi" train ppo --env CartPole-v1 --n_envs 4 --n_steps 50 --batch_size 200 --n_epochs 1 --net_arch 64,64,64,64
     --activation_fn relu --max_grad_norm 0 --learning_rate 10000)
-expect 5 'update after 400 timesteps: .*; the policy after 200 steps is in .*/diverged/final/policy.safetensors$' "${diverge[@]}" \
-    --output_dir "$work/diverged"
+expect 5 'update after 400 timesteps: .*; the policy after 200 steps is in .*/gone/diverged/policy.safetensors$' "${diverge[@]}" \
+    --output_dir "$work/gone"
+[ -z "$(ls "$work/gone/final")" ] || wrong "a run that diverges writes final/"
+expect 2 'gone holds a run already' "${ppo[@]}" --output_dir "$work/gone"
 "${diverge[@]}" --n_timesteps 200 --output_dir "$work/whole" >/dev/null 2>&1
-[ "$(sum "$work/diverged")" = "$(sum "$work/whole")" ] || wrong "after a run that diverges the policy is not that of its last whole step"
+[ "$(sha256sum <"$work/gone/diverged/policy.safetensors")" = "$(sum "$work/whole")" ] || wrong "after a run that diverges the policy is not that of its last whole step"
 # with 20 epochs at 20 times the rate it diverges in the first step
 expect 5 'update after 200 timesteps: .*; no step was finished: no policy is saved' "${diverge[@]/#1/20}" --output_dir "$work/at_once"
 
