@@ -14,6 +14,8 @@ enum { VERBS = sizeof verbs / sizeof *verbs };
 
 /* ---- signals: the first asks the context to stop, the second ends the program ---------------------- */
 
+static const int stopping[] = {SIGINT, SIGTERM, SIGHUP};
+enum { STOPPING = sizeof stopping / sizeof *stopping };
 static lp_ctx* running;
 static volatile sig_atomic_t caught;
 
@@ -40,10 +42,11 @@ static lp_ctx* start_context(int threads, int isa, int* code) {
         lp_ctx_destroy(plain);
         return NULL;
     }
-    struct sigaction action = {.sa_handler = on_signal};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
+    const struct sigaction action = {.sa_handler = on_signal};
+    for (int i = 0; i < STOPPING; i++) {
+        struct sigaction old; /* what is ignored from the start (nohup, background jobs of a script) stays so */
+        if (sigaction(stopping[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) sigaction(stopping[i], &action, NULL);
+    }
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     return running;
@@ -51,9 +54,10 @@ static lp_ctx* start_context(int threads, int isa, int* code) {
 
 /* A signal from now on ends the program: none may find a context that is gone. */
 static void end_context(void) {
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
-    signal(SIGHUP, SIG_DFL);
+    for (int i = 0; i < STOPPING; i++) {
+        struct sigaction old;
+        if (sigaction(stopping[i], NULL, &old) == 0 && old.sa_handler == on_signal) signal(stopping[i], SIG_DFL);
+    }
     lp_ctx_destroy(running);
     running = NULL;
 }
@@ -204,7 +208,8 @@ int main(int argc, char** argv) {
         print_usage(stdout);
         return close_stdout(EXIT_OK);
     }
-    if (strcmp(argv[1], "--version") == 0) return close_stdout(print_version());
+    if (strcmp(argv[1], "--version") == 0)
+        return argc > 2 ? cli_usage("--version takes no argument \"%.60s\"", argv[2]) : close_stdout(print_version());
     int words, code;
     const verb* v = find_verb(argc - 1, argv + 1, &words, &code);
     if (!v) return close_stdout(code);

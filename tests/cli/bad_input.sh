@@ -40,6 +40,8 @@ expect 2 'info needs one file' "$logpi" info
 expect 2 'bench needs one of' "$logpi" bench nothing
 
 expect 2 'LOGPI_ISA' env LOGPI_ISA=sse9 "$logpi" --version
+expect 2 'LOGPI_ISA.*available here: scalar' env LOGPI_ISA=sse9 "$logpi" info "$tiny"
+expect 2 'version takes no argument "foo"' "$logpi" --version foo
 expect 0 '"text"' env LOGPI_ISA=sse9 "${generate[@]}" --prompt a --isa scalar --json
 expect 0 'usage: logpi generate' env LOGPI_ISA=sse9 "$logpi" generate --help
 expect 2 'LOGPI_ISA.*available here: scalar' env LOGPI_ISA=sse9 "$logpi" step
@@ -180,7 +182,7 @@ mkdir -p "$work/left/final" && echo half >"$work/left/final/model.safetensors.lo
 expect 0 'completed' "${train[@]}" --output_dir "$work/left" --overwrite
 
 # ---- some files written and others not: the message tells which
-"${train[@]}" --steps 1000000 --output_dir "$work/half" >/dev/null 2>"$work/err" &
+"${hearing[@]}" "${train[@]}" --steps 1000000 --output_dir "$work/half" >/dev/null 2>"$work/err" &
 pid=$!
 lines 2 "$work/half/metrics.jsonl"
 mkdir "$work/half/final/value_head.safetensors"

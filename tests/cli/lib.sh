@@ -35,6 +35,11 @@ expect() {
     fi
 }
 
+# A job in the background of a script ignores Ctrl-C; behind these words a program does not, wherever the tests run.
+hearing=(env --default-signal=INT,TERM,HUP)
+# These words before a command stop it by Ctrl-C after a second.
+stopped=("${hearing[@]}" timeout --foreground --preserve-status -s INT 1)
+
 # What a folder holds, to be compared.
 contents() { (cd "$1" && find . -type f | sort | xargs -r sha256sum); }
 

@@ -254,12 +254,9 @@ expect 5 'update after 200 timesteps: .*; no step was finished: no policy is sav
 
 # ---- Ctrl-C: exit code 130, and what was learnt is kept
 for signal in INT TERM; do
-    "${ppo[@]/2000/1000000000}" --output_dir "$work/$signal" >"$work/out" 2>"$work/err" &
+    "${hearing[@]}" "${ppo[@]/2000/1000000000}" --output_dir "$work/$signal" >"$work/out" 2>"$work/err" &
     pid=$!
-    for _ in $(seq 100); do
-        [ "$(wc -l 2>/dev/null <"$work/$signal/metrics.jsonl" || echo 0)" -ge 3 ] && break
-        sleep 0.1
-    done
+    lines 3 "$work/$signal/metrics.jsonl"
     kill -$signal $pid
     wait $pid
     code=$?
@@ -270,7 +267,7 @@ for signal in INT TERM; do
         wrong "SIG$signal does not say in one line what it left"
     expect 0 '^CartPole-v1, ' "$logpi" eval "$work/$signal"
 done
-expect 130 'stopped by signal 2' timeout --foreground --preserve-status -s INT 0.5 "$logpi" eval "$work/run" --episodes 16777216
+expect 130 'stopped by signal 2' "${stopped[@]}" "$logpi" eval "$work/run" --episodes 16777216
 
 # ---- figures
 expect 0 '^env CartPole-v1 n_envs=64: [0-9]+ steps/s' "$logpi" bench env --seconds 0.05
@@ -280,8 +277,8 @@ expect 2 'bench env has no option --d' "$logpi" bench env --d 3
 expect 2 'bench ppo has no option --n_envs' "$logpi" bench ppo --n_envs 3
 expect 2 'bench tape has no option --env' "$logpi" bench tape --env CartPole-v1
 expect 2 'bench linear is of one thread' "$logpi" bench linear --threads 2
-expect 130 'stopped by signal 2' timeout --foreground --preserve-status -s INT 0.5 "$logpi" bench ppo --seconds 60
-expect 130 'stopped by signal 2' timeout --foreground --preserve-status -s INT 0.5 "$logpi" bench env --seconds 60
+expect 130 'stopped by signal 2' "${stopped[@]}" "$logpi" bench ppo --seconds 60
+expect 130 'stopped by signal 2' "${stopped[@]}" "$logpi" bench env --seconds 60
 
 expect 0 '^100 episodes: mean return [0-9.]+, std [0-9.]+$' "$examples/04_ppo_cartpole" 2000
 finish
