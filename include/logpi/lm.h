@@ -42,8 +42,9 @@ typedef struct lp_model_shape {
 } lp_model_shape;
 
 /* Opens a GGUF file, version 2 or 3, of the Llama architecture and reads shape and tokenizer; the file stays open until
- * the model is closed, or its context destroyed. Errors: LP_NOT_FOUND or LP_IO (the file), LP_FORMAT (damaged),
- * LP_UNSUPPORTED (another architecture, tokenizer or tensor type). */
+ * the model is closed, or its context destroyed. Errors: LP_NOT_FOUND or LP_IO (the file), LP_FORMAT (damaged; a tensor
+ * is missing or of another shape), LP_UNSUPPORTED (another architecture, tokenizer or tensor type, or tensors that a
+ * Llama model does not have). */
 LP_API lp_status lp_model_open(lp_ctx* ctx, const char* path, lp_model** model);
 /* Weights, caches and generators of the model must be gone. */
 LP_API void lp_model_close(lp_model* model);
@@ -56,11 +57,11 @@ LP_API bool lp_model_ends(const lp_model* model, int32_t token);
 
 /* Reads the weights from the model's file as fp32, under the names of Hugging Face ("model.layers.0...."), rows of q
  * and k in Hugging Face's order. trainable: they have gradients; otherwise they are constants. The model must outlive
- * them. Errors: LP_FORMAT (a tensor is missing or of another shape), LP_UNSUPPORTED (a type that is not read, tensors
- * that a Llama model does not have), LP_IO, LP_CANCELLED. */
+ * them. Errors: LP_FORMAT (a number is NaN or infinite: the message names tensor, row and column, as the file has
+ * them), LP_IO, LP_CANCELLED. */
 LP_API lp_status lp_model_load_weights(lp_model* model, bool trainable, lp_weights** weights);
 /* The same numbers once more, for the same model; frozen (trainable false) they are a reference policy. Parameters that
- * a trainer added to the set are left out. */
+ * a trainer added to the set are left out. LP_CANCELLED. */
 LP_API lp_status lp_weights_clone(const lp_weights* weights, bool trainable, lp_weights** clone);
 LP_API void lp_weights_destroy(lp_weights* weights);
 /* The parameter set behind the weights, borrowed until they are destroyed. A trainer may add parameters of its own. */

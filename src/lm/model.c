@@ -98,6 +98,7 @@ lp_status lp_model_open(lp_ctx* ctx, const char* path, lp_model** out) {
     if (status == LP_OK) status = read_architecture(m);
     if (status == LP_OK) status = lp__model_part(ctx, lp__gguf_tokenizer(ctx, m->gguf, &m->tokenizer));
     if (status == LP_OK) status = read_shape(m);
+    if (status == LP_OK) status = lp__model_check_tensors(m);
     if (status != LP_OK) {
         lp_model_close(m);
         return status;

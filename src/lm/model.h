@@ -27,6 +27,9 @@ struct lp_weights {
  * becomes LP_FORMAT, with the same message. */
 lp_status lp__model_part(lp_ctx* ctx, lp_status status);
 
+/* Whether the file has the tensors of its shape, each of the right size, and no other. */
+lp_status lp__model_check_tensors(const lp_model* model);
+
 /* Finds or makes every parameter of the model in the set, and binds them. */
 lp_status lp__weights_create(const lp_model* model, bool trainable, lp_weights** weights);
 

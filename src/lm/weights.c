@@ -2,6 +2,7 @@
 #include "lm/model.h"
 #include "tensor/params.h"
 #include <jansson.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,11 +115,47 @@ static lp_status unrotate(lp_ctx* ctx, int64_t rows, int64_t cols, int64_t head_
     return LP_OK;
 }
 
+/* The first of n numbers that is NaN or infinite; -1: none. */
+static int64_t first_bad(const float* x, int64_t n) {
+    enum { PIECE = 4096 };
+    for (int64_t i = 0; i < n; i += PIECE) {
+        const int64_t end = LP__MIN(i + PIECE, n);
+        uint32_t bad = 0;
+        for (int64_t j = i; j < end; j++) {
+            uint32_t bits;
+            memcpy(&bits, &x[j], sizeof bits);
+            bad |= (bits & 0x7fffffffu) >= 0x7f800000u;
+        }
+        for (int64_t j = i; bad && j < end; j++) {
+            if (!isfinite(x[j])) return j;
+        }
+    }
+    return -1;
+}
+
+static lp_status stopped(lp_ctx* ctx) {
+    return lp_cancelled(ctx) ? lp__fail(ctx, LP_CANCELLED, "cancelled") : LP_OK;
+}
+
+/* In pieces of about a million numbers, between which it looks whether to stop. */
 static lp_status read_tensor(const lp_model* m, const char* gguf_name, bool rotary, lp_tensor to) {
     const lp__gguf_tensor* tensor;
-    lp_status status = lp__gguf_tensor_get(m->gguf, gguf_name, to->rows, to->cols, &tensor);
-    if (status == LP_OK) status = lp__gguf_rows(m->gguf, tensor, 0, to->rows, lp_f32(to));
-    if (status == LP_OK && rotary) status = unrotate(m->ctx, to->rows, to->cols, m->shape.head_dim, lp_f32(to));
+    const int64_t cols = to->cols;
+    lp_status status = lp__gguf_tensor_get(m->gguf, gguf_name, to->rows, cols, &tensor);
+    for (int64_t i = 0, n; status == LP_OK && i < to->rows; i += n) {
+        float* x = lp_f32(to) + i * cols;
+        n = LP__MIN(LP__MAX((1 << 20) / cols, 1), to->rows - i);
+        status = stopped(m->ctx);
+        if (status == LP_OK) status = lp__gguf_rows(m->gguf, tensor, i, n, x);
+        const int64_t bad = status == LP_OK ? first_bad(x, n * cols) : -1;
+        if (bad >= 0)
+            status = lp__fail(m->ctx, LP_FORMAT,
+                              "%s: tensor \"%s\" has %s at [%lld, %lld]: the file is damaged, or its training has "
+                              "diverged",
+                              m->gguf->path, gguf_name, isnan(x[bad]) ? "a NaN" : "an infinity",
+                              (long long)(i + bad / cols), (long long)(bad % cols));
+    }
+    if (status == LP_OK && rotary) status = unrotate(m->ctx, to->rows, cols, m->shape.head_dim, lp_f32(to));
     return status;
 }
 
@@ -131,11 +168,12 @@ static lp_status check_count(const lp_model* m) {
                     (long long)m->gguf->tensor_count, (long long)m->shape.layers, (long long)want);
 }
 
-/* Shapes are compared with the file before memory is asked for, so that a claim in the metadata costs nothing. */
+/* Shapes are compared with the file when it is opened, so that a claim in the metadata costs nothing. */
 static lp_status check_shapes(const lp_model* m) {
     const lp_model_shape* s = &m->shape;
     const lp__gguf_tensor* found;
     lp_status status = lp__gguf_tensor_get(m->gguf, "token_embd.weight", s->vocab, s->width, &found);
+    if (status == LP_OK && !s->tied) status = lp__gguf_tensor_get(m->gguf, "output.weight", s->vocab, s->width, &found);
     if (status == LP_OK) status = lp__gguf_tensor_get(m->gguf, "output_norm.weight", 1, s->width, &found);
     for (int64_t layer = 0; status == LP_OK && layer < s->layers; layer++) {
         for (int i = 0; status == LP_OK && i < BLOCK_ROWS; i++) {
@@ -148,13 +186,15 @@ static lp_status check_shapes(const lp_model* m) {
     return status;
 }
 
+lp_status lp__model_check_tensors(const lp_model* m) {
+    lp_status status = check_shapes(m);
+    return status == LP_OK ? check_count(m) : lp__model_part(m->ctx, status);
+}
+
 lp_status lp_model_load_weights(lp_model* m, bool trainable, lp_weights** out) {
     *out = NULL;
-    lp_status status = check_shapes(m);
-    if (status == LP_OK) status = check_count(m);
-    if (status != LP_OK) return lp__model_part(m->ctx, status);
     lp_weights* w;
-    status = lp__weights_create(m, trainable, &w);
+    lp_status status = lp__weights_create(m, trainable, &w);
     if (status != LP_OK) return status;
     status = read_tensor(m, "token_embd.weight", false, w->embedding);
     if (status == LP_OK) status = read_tensor(m, "output_norm.weight", false, w->norm);
@@ -165,7 +205,6 @@ lp_status lp_model_load_weights(lp_model* m, bool trainable, lp_weights** out) {
             snprintf(name, sizeof name, "blk.%lld.%s.weight", (long long)layer, block_table[i].gguf);
             status = read_tensor(m, name, block_table[i].rotary, *block_field(&w->blocks[layer], &block_table[i]));
         }
-        if (status == LP_OK && lp_cancelled(m->ctx)) status = lp__fail(m->ctx, LP_CANCELLED, "cancelled");
     }
     if (status != LP_OK) {
         lp_weights_destroy(w);
@@ -180,10 +219,15 @@ lp_status lp_weights_clone(const lp_weights* weights, bool trainable, lp_weights
     *out = NULL;
     lp_status status = lp__weights_create(weights->model, trainable, &w);
     if (status != LP_OK) return status;
-    for (int64_t i = 0; i < lp_params_count(w->params); i++) {
+    for (int64_t i = 0; status == LP_OK && i < lp_params_count(w->params); i++) {
         lp_tensor to = lp_params_get(w->params, i);
         lp_tensor from = lp_params_find(weights->params, lp_params_name(w->params, i));
         memcpy(to->data, from->data, (size_t)(to->rows * to->cols) * sizeof(float));
+        status = stopped(w->ctx);
+    }
+    if (status != LP_OK) {
+        lp_weights_destroy(w);
+        return status;
     }
     *out = w;
     return LP_OK;

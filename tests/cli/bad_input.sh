@@ -108,6 +108,14 @@ sed 's/llama/xlama/' "$tiny" >"$work/a.gguf"
 expect 3 'architecture "xlama"' "$logpi" info "$work/a.gguf"
 sed 's/blk.1.ffn_up.weight/blk.1.ffn_ub.weight/' "$tiny" >"$work/n.gguf"
 expect 3 'blk.1.ffn_up' "$logpi" generate --model "$work/n.gguf" --prompt a
+expect 3 'blk.1.ffn_up' "$logpi" info "$work/n.gguf"
+sed 's/llama.block_count\x04\x00\x00\x00\x02/llama.block_count\x04\x00\x00\x00\x03/' "$tiny" >"$work/b.gguf"
+expect 3 'blk.2.attn_norm' "$logpi" info "$work/b.gguf"
+expect 3 'blk.2.attn_norm' "${train[@]/#$tiny/$work/b.gguf}" --output_dir "$work/unmade"
+(head -c -4 "$tiny" && printf '\0\0\xc0\x7f') >"$work/nan.gguf"
+expect 3 'nan.gguf: tensor "output_norm.weight" has a NaN at \[0, 63\]' "$logpi" generate --model "$work/nan.gguf" --prompt a
+expect 3 'nan.gguf: tensor "output_norm.weight" has a NaN' "${train[@]/#$tiny/$work/nan.gguf}" --output_dir "$work/unmade"
+[ -e "$work/unmade" ] && wrong "a model that cannot be used makes a folder"
 
 # ---- files that cannot be written: 4
 expect 4 'metrics.jsonl|output|File exists|Not a directory' "${train[@]}" --output_dir "$work/empty.txt/run"

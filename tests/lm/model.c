@@ -294,11 +294,94 @@ static void half_a_model(void** state) {
     lp_ctx_destroy(ctx);
 }
 
+/* The tiny model, with four bytes changed: `at` behind the key, or counted from the end. */
+static lp_status open_changed(lp_ctx* ctx, const char* key, long at, uint32_t bits, lp_model** model) {
+    static char bytes[1 << 20];
+    char path[] = "/tmp/logpi-test-XXXXXX";
+    FILE* f = fopen(LP_MODELS "/tiny.gguf", "rb");
+    assert_non_null(f);
+    const size_t n = fread(bytes, 1, sizeof bytes, f);
+    assert_true(n > 0 && n < sizeof bytes);
+    fclose(f);
+    char* place = key ? memmem(bytes, n, key, strlen(key)) : bytes + n;
+    assert_non_null(place);
+    memcpy(place + (key ? (long)strlen(key) : 0) + at, &bits, sizeof bits);
+    f = fdopen(mkstemp(path), "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, n, f), n);
+    fclose(f);
+    const lp_status status = lp_model_open(ctx, path, model);
+    remove(path);
+    return status;
+}
+
+/* What the metadata say and the tensors do not have is found when the file is opened. */
+static void shapes_that_do_not_fit(void** state) {
+    (void)state;
+    lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
+    const struct {
+        const char* key;
+        uint32_t value;
+        const char* said;
+        lp_status status;
+    } rows[] = {{"llama.block_count", 3, "blk.2.", LP_FORMAT},
+                {"llama.block_count", 1 << 24, "blk.2.", LP_FORMAT},
+                {"llama.block_count", 1, "has 11", LP_UNSUPPORTED},
+                {"llama.feed_forward_length", 1, "ffn_gate", LP_FORMAT},
+                {"llama.attention.head_count_kv", 4, "attn_k", LP_FORMAT},
+                {"llama.attention.head_count_kv", 1, "attn_k", LP_FORMAT}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        lp_model* model;
+        const lp_status status = open_changed(ctx, rows[i].key, 4, rows[i].value, &model);
+        if (status != rows[i].status) fail_msg("%s = %u: %s", rows[i].key, (unsigned)rows[i].value, lp_status_name(status));
+        assert_null(model);
+        assert_non_null(strstr(lp_error(ctx), rows[i].said));
+    }
+    lp_ctx_destroy(ctx);
+}
+
+/* A number that is not finite is found while the weights are read; the message has its place. */
+static void weights_that_are_not_finite(void** state) {
+    (void)state;
+    static const uint32_t bad[] = {0x7fc00000, 0xffc00001, 0x7f800000, 0xff800000};
+    lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
+    lp_model* model;
+    lp_weights* w;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(open_changed(ctx, NULL, i % 2 ? -4 : -260, bad[i], &model), LP_OK);
+        assert_int_equal(lp_model_load_weights(model, false, &w), LP_FORMAT);
+        assert_null(w);
+        assert_non_null(strstr(lp_error(ctx), i % 2 ? "\"output_norm.weight\"" : "\"blk.1.ffn_down.weight\""));
+        assert_non_null(strstr(lp_error(ctx), i % 2 ? "[0, 63]" : "[63, 127]"));
+        assert_non_null(strstr(lp_error(ctx), i < 2 ? "a NaN" : "an infinity"));
+        lp_model_close(model);
+    }
+    assert_int_equal(open_changed(ctx, NULL, -4, 0x7f7fffff, &model), LP_OK); /* the largest there is */
+    assert_int_equal(lp_model_load_weights(model, false, &w), LP_OK);
+    lp_ctx_destroy(ctx);
+}
+
+static void reading_stops(void** state) {
+    (void)state;
+    rig r = set_up(1);
+    lp_weights* w;
+    lp_cancel(r.ctx);
+    assert_int_equal(lp_model_load_weights(r.model, true, &w), LP_CANCELLED);
+    assert_null(w);
+    assert_int_equal(lp_weights_clone(r.weights, false, &w), LP_CANCELLED);
+    assert_null(w);
+    lp_cancel_clear(r.ctx);
+    assert_int_equal(lp_weights_clone(r.weights, false, &w), LP_OK);
+    lp_ctx_destroy(r.ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(transformers), cmocka_unit_test(company_changes_nothing), cmocka_unit_test(truncated_sampling),
         cmocka_unit_test(refused),      cmocka_unit_test(saved),
         cmocka_unit_test(the_file_closes_with_the_context), cmocka_unit_test(half_a_model),
+        cmocka_unit_test(shapes_that_do_not_fit), cmocka_unit_test(weights_that_are_not_finite),
+        cmocka_unit_test(reading_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
