@@ -105,18 +105,30 @@ void cli_texts_free(texts* t) {
 /* One line of a .jsonl file: an object whose "prompt" is a string. */
 static lp_status push_json(lp_ctx* ctx, const char* path, int line, const char* text, size_t bytes, texts* out) {
     json_error_t error;
-    json_t* object = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
-    const char* prompt = json_string_value(json_object_get(object, "prompt"));
+    json_t* object = json_loadb(text, bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    const json_t* value = json_object_get(object, "prompt");
+    const char* prompt = json_string_value(value);
     lp_status status = LP_OK;
     if (!object) {
         status = lp_fail(ctx, LP_FORMAT, "%s:%d: not JSON: %s", path, line, error.text);
     } else if (!prompt) {
         status = lp_fail(ctx, LP_FORMAT, "%s:%d: \"prompt\" is missing or no string", path, line);
+    } else if (strlen(prompt) < json_string_length(value)) {
+        status = lp_fail(ctx, LP_FORMAT, "%s:%d: \"prompt\" has a zero character (\\u0000): no prompt can have one",
+                         path, line);
     } else if (!push(out, prompt, strlen(prompt), line)) {
         status = LP_NOMEM;
     }
     json_decref(object);
     return status;
+}
+
+/* Whether there is nothing but JSON's white space. */
+static bool is_blank(const char* text, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++) {
+        if (!strchr(" \t\r", text[i])) return false;
+    }
+    return true;
 }
 
 static lp_status read_file(lp_ctx* ctx, const char* path, texts* out) {
@@ -136,8 +148,8 @@ static lp_status read_file(lp_ctx* ctx, const char* path, texts* out) {
         if (n > 0 && at[n - 1] == '\r') n--;
         if (memchr(at, 0, n)) {
             status = lp_fail(ctx, LP_FORMAT, "%s:%d: a zero byte: this is no text file", path, line);
-        } else if (n > 0 && jsonl) {
-            status = push_json(ctx, path, line, at, n, out);
+        } else if (jsonl) {
+            if (!is_blank(at, n)) status = push_json(ctx, path, line, at, n, out);
         } else if (n > 0 && !push(out, at, n, line)) {
             status = LP_NOMEM;
         }
@@ -163,10 +175,12 @@ lp_status cli_prompts(lp_ctx* ctx, const lp_options* options, texts* out) {
     return status;
 }
 
-/* Puts file and line before the message that prompt i, if it is from a file, has caused. */
+/* What is wrong with prompt i is a mistake of the command line or, if it is from a file, of that file: its name and the
+ * line then go before the message. */
 static lp_status at_line(lp_ctx* ctx, const texts* prompts, int64_t i, lp_status status) {
-    if (status == LP_NOMEM || status == LP_CANCELLED || prompts->lines[i] == 0) return status;
-    return lp_fail(ctx, status, "%s:%d: %s", prompts->file, prompts->lines[i], lp_error(ctx));
+    if (status != LP_INVALID && status != LP_FORMAT) return status;
+    if (prompts->lines[i] == 0) return lp_fail(ctx, LP_INVALID, "%s", lp_error(ctx));
+    return lp_fail(ctx, LP_FORMAT, "%s:%d: %s", prompts->file, prompts->lines[i], lp_error(ctx));
 }
 
 lp_status cli_pack(lp_ctx* ctx, const lp_options* options, const lp_model* model, const lp_generate_def* def,

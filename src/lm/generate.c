@@ -22,6 +22,9 @@ static lp_status check_def(const lp_model* m, const lp_generate_def* d) {
     if (!(d->top_p > 0 && d->top_p <= 1))
         return lp__fail(ctx, LP_INVALID, "top_p is %g: it must lie in (0, 1]", d->top_p);
     if (d->top_k < 0) return lp__fail(ctx, LP_INVALID, "top_k is %lld: it must not be negative", (long long)d->top_k);
+    if (m->shape.context < 2)
+        return lp__fail(ctx, LP_INVALID, "the context of this model is %lld token: no prompt and response fit into it",
+                        (long long)m->shape.context);
     if (d->max_new_tokens < 1 || d->max_new_tokens >= m->shape.context)
         return lp__fail(ctx, LP_INVALID,
                         "max_new_tokens is %lld: it must lie in 1..%lld, one less than the context of the model",

@@ -125,7 +125,7 @@ lp_status lp_chat_encode(const lp_tokenizer* t, const lp_message* messages, int 
         }
         int64_t bad = lp__utf8_error(messages[i].content, strlen(messages[i].content));
         if (bad >= 0) {
-            return lp__fail(t->ctx, LP_FORMAT, "message %d: invalid UTF-8 at byte %lld", i,
+            return lp__fail(t->ctx, LP_FORMAT, "message %d: invalid UTF-8 at byte %lld", i + 1,
                             (long long)bad);
         }
     }
@@ -142,7 +142,7 @@ lp_status lp_chat_encode(const lp_tokenizer* t, const lp_message* messages, int 
     }
     for (int i = 0; i < count && status == LP_OK; i++) {
         status = add_message(t, messages[i].role, messages[i].content, &text, list);
-        if (status != LP_OK) (void)lp__fail_at(t->ctx, status, "message %d", i);
+        if (status != LP_OK) (void)lp__fail_at(t->ctx, status, "message %d", i + 1);
     }
     if (status == LP_OK && generation_prompt)
         status = add_message(t, "assistant", NULL, &text, list);

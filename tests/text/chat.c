@@ -57,7 +57,7 @@ static void refuses_bad_messages(void** state) {
     lp_token_list list = {0};
     const lp_message messages[] = {{"user", "fine"}, {"user", "ab\xff"}};
     assert_int_equal(lp_chat_encode(f->tokenizer, messages, 2, true, &list), LP_FORMAT);
-    assert_non_null(strstr(lp_error(f->ctx), "message 1: invalid UTF-8 at byte 2"));
+    assert_non_null(strstr(lp_error(f->ctx), "message 2: invalid UTF-8 at byte 2"));
     assert_int_equal(lp_chat_encode(f->tokenizer, messages, 0, true, &list), LP_INVALID);
     assert_int_equal(list.count, 0);
     lp_token_list_free(f->ctx, &list);
