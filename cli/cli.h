@@ -23,7 +23,6 @@ extern const verb verb_step, verb_gradcheck, verb_info, verb_generate, verb_trai
 /* The verb that the words after "train" begin; NULL, and the exit code, after saying why not or giving help. */
 const verb* cli_train_verb(int argc, char** argv, int* code);
 bool cli_is_help(const char* word);
-bool cli_wants_help(int argc, char** argv);
 
 /* One line on stderr, "logpi: ..."; returns code. */
 int cli_say(int code, const char* fmt, ...) LP_PRINTF(2, 3);
@@ -117,14 +116,20 @@ void cli_progress_end(progress* p);
 void cli_print_safe(FILE* to, const char* text);
 /* What a model wrote, to stdout: as it is, but to a terminal without control characters other than newline and tab. */
 void cli_print_response(const char* text, size_t bytes);
-/* Prints a JSON object on a line of its own and frees it. digits: of numbers. */
+/* LP_IO if what was printed did not reach stdout: nobody reads it any more, or a disk is full. */
+lp_status cli_flush(lp_ctx* ctx);
+/* LP_CANCELLED instead of LP_OK if a signal came: to be looked at between two stages. */
+lp_status cli_go_on(lp_ctx* ctx, lp_status status);
+/* Prints a JSON object on a line of its own, flushes it, and frees the object. digits: of numbers. LP_IO. */
 lp_status cli_print_json(lp_ctx* ctx, json_t* object, int digits);
 /* A number; null if it is not finite, which JSON has no word for. */
 json_t* cli_json_number(double x);
+/* x to be printed with so many digits after the point: without the sign of "-nan" and "-0". */
+double cli_plain(double x, int digits);
 /* Numbers to stdout: a list as JSON, a matrix [rows, cols] as a list of its rows, a matrix as NumPy prints it.
- * LP_CANCELLED, LP_NOMEM: the rest is missing. */
-lp_status cli_print_json_vector(const lp_ctx* ctx, const double* x, int64_t n, int digits);
-lp_status cli_print_json_matrix(const lp_ctx* ctx, const double* x, int64_t rows, int64_t cols, int digits);
-lp_status cli_print_matrix(const lp_ctx* ctx, const double* x, int64_t rows, int64_t cols, int digits);
+ * LP_CANCELLED, LP_NOMEM, LP_IO: the rest is missing. */
+lp_status cli_print_json_vector(lp_ctx* ctx, const double* x, int64_t n, int digits);
+lp_status cli_print_json_matrix(lp_ctx* ctx, const double* x, int64_t rows, int64_t cols, int digits);
+lp_status cli_print_matrix(lp_ctx* ctx, const double* x, int64_t rows, int64_t cols, int digits);
 
 #endif

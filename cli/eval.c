@@ -56,8 +56,8 @@ static lp_status print(lp_ctx* ctx, const lp_options* options, const lp_env_type
         return cli_print_json(ctx, object, 9);
     }
     printf("%s, %s actions: mean %.2f, std %.2f, n %lld, mean length %.1f\n", type->name,
-           deterministic ? "the most likely" : "sampled", e->mean_reward, e->std_reward, (long long)e->episodes,
-           e->mean_length);
+           deterministic ? "the most likely" : "sampled", cli_plain(e->mean_reward, 2), e->std_reward,
+           (long long)e->episodes, e->mean_length);
     return LP_OK;
 }
 
@@ -72,6 +72,7 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     lp_evaluation result;
     lp_status status = find_file(ctx, lp_options_positional(options, 0), &path);
     if (status == LP_OK) status = load(ctx, options, path, &policy, &type);
+    status = cli_go_on(ctx, status);
     if (status == LP_OK) status = cli_evaluate(ctx, policy, type, &how, &result);
     if (status == LP_INVALID && policy && !lp_options_given(options, "env")) /* the file contradicts itself */
         status = lp_fail(ctx, LP_FORMAT, "%s: %s", path, lp_error(ctx));

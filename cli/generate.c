@@ -43,6 +43,7 @@ static lp_status print_all(lp_ctx* ctx, const lp_options* options, const lp_mode
         } else {
             cli_print_response(text.data, text.bytes);
             putchar('\n');
+            status = cli_flush(ctx);
         }
     }
     lp_text_free(ctx, &text);
@@ -76,6 +77,7 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     for (int i = 0; status == LP_OK && i < prompts.count * copies; i++)
         status = lp_prompts_add(ctx, &packed, model, prompts.items[i / copies], lp_options_flag(options, "chat"));
     if (status == LP_OK) status = lp_model_load_weights(model, false, &weights);
+    status = cli_go_on(ctx, status);
     if (status == LP_OK)
         status = lp_generate(model, weights, &def, packed.count, packed.offsets, packed.tokens.ids, &generation);
     if (status == LP_OK) status = print_all(ctx, options, model, &generation, &prompts, copies);

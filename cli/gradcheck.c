@@ -39,6 +39,7 @@ static lp_status check_all(lp_ctx* ctx, uint64_t seed, tally* t) {
         for (int i = 0; i < n; i++) {
             lp_gradcheck_result result;
             lp_status status = lp_gradcheck_run(ctx, &cases[i], seed, &result);
+            status = cli_go_on(ctx, status);
             if (status != LP_OK) return status;
             count(t, cases[i].name, &result);
         }

@@ -14,6 +14,7 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     if (lp_options_positionals(options) != 1) return cli_usage("info needs one file: logpi info FILE");
     lp_model* model;
     lp_status status = cli_model_open(ctx, lp_options_positional(options, 0), &model);
+    status = cli_go_on(ctx, status);
     if (status != LP_OK) return cli_fail(ctx, status);
     const lp_model_shape s = lp_model_get_shape(model);
     const lp_tokenizer* tokenizer = lp_model_tokenizer(model);

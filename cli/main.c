@@ -100,6 +100,10 @@ void cli_reason(const lp_ctx* ctx, lp_status status, char* to, size_t bytes) {
     }
 }
 
+lp_status cli_go_on(lp_ctx* ctx, lp_status status) {
+    return status == LP_OK && lp_cancelled(ctx) ? lp_fail(ctx, LP_CANCELLED, "cancelled") : status;
+}
+
 int cli_fail(const lp_ctx* ctx, lp_status status) {
     char reason[REASON_BYTES];
     cli_reason(ctx, status, reason, sizeof reason);
@@ -160,13 +164,6 @@ static const verb* find_verb(int argc, char** argv, int* words, int* code) {
     return cli_train_verb(argc - 1, argv + 1, code);
 }
 
-bool cli_wants_help(int argc, char** argv) {
-    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        if (cli_is_help(argv[i])) return true;
-    }
-    return false;
-}
-
 /* Results that did not reach stdout are a failure. */
 static int close_stdout(int code) {
     const bool lost = ferror(stdout) != 0;
@@ -185,7 +182,7 @@ static int run_verb(const verb* v, int argc, char** argv) {
     lp_options* options;
     int code;
     lp_status status = lp_options_parse(parsing, v->scope, argc, argv, &options);
-    if (cli_wants_help(argc, argv)) {
+    if (lp_options_want_help(v->scope, argc, argv)) {
         code = print_help(parsing, v);
     } else if (status != LP_OK) {
         code = cli_fail(parsing, status);

@@ -48,22 +48,53 @@ void cli_print_response(const char* text, size_t bytes) {
     }
 }
 
-lp_status cli_print_json(lp_ctx* ctx, json_t* object, int digits) {
-    char* text = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION((size_t)digits)) : NULL;
-    json_decref(object);
-    if (!text) return lp_fail(ctx, LP_NOMEM, "out of memory while writing JSON");
-    puts(text);
-    free(text);
-    return LP_OK;
+lp_status cli_flush(lp_ctx* ctx) {
+    const bool lost = ferror(stdout) != 0;
+    return fflush(stdout) == 0 && !lost ? LP_OK : lp_fail(ctx, LP_IO, "could not write to standard output");
 }
 
-json_t* cli_json_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
+/* A terminal gets ASCII only; jansson takes DEL for a character to be shown. */
+static void put_json(const char* text, bool terminal) {
+    for (; terminal && *text; text++) {
+        if (*text == 0x7f) {
+            fputs("\\u007f", stdout);
+        } else {
+            putchar(*text);
+        }
+    }
+    puts(text);
+}
 
-lp_status cli_print_json_vector(const lp_ctx* ctx, const double* x, int64_t n, int digits) {
+lp_status cli_print_json(lp_ctx* ctx, json_t* object, int digits) {
+    const bool terminal = isatty(STDOUT_FILENO) != 0;
+    const size_t flags = JSON_COMPACT | JSON_REAL_PRECISION((size_t)digits) | (terminal ? JSON_ENSURE_ASCII : 0);
+    char* text = object ? json_dumps(object, flags) : NULL;
+    json_decref(object);
+    if (!text) return lp_fail(ctx, LP_NOMEM, "out of memory while writing JSON");
+    put_json(text, terminal);
+    free(text);
+    return cli_flush(ctx);
+}
+
+json_t* cli_json_number(double x) { return isfinite(x) ? json_real(x == 0 ? 0.0 : x) : json_null(); }
+
+double cli_plain(double x, int digits) {
+    if (isnan(x)) return (double)NAN;
+    return fabs(x) < 0.5 * pow(10, -digits) ? 0.0 : x;
+}
+
+/* Whether there is any use in printing on. */
+static lp_status look(lp_ctx* ctx) {
+    if (lp_cancelled(ctx)) return LP_CANCELLED;
+    return ferror(stdout) ? cli_flush(ctx) : LP_OK;
+}
+
+lp_status cli_print_json_vector(lp_ctx* ctx, const double* x, int64_t n, int digits) {
     enum { PIECE = 4096 };
     putchar('[');
     for (int64_t i = 0, m; i < n; i += m) {
-        if (lp_cancelled(ctx)) return LP_CANCELLED;
+        const lp_status status = look(ctx);
+        if (status != LP_OK) return status;
         m = n - i < PIECE ? n - i : PIECE;
         json_t* list = json_array();
         for (int64_t j = i; j < i + m; j++) json_array_append_new(list, cli_json_number(x[j]));
@@ -77,7 +108,7 @@ lp_status cli_print_json_vector(const lp_ctx* ctx, const double* x, int64_t n, i
     return LP_OK;
 }
 
-lp_status cli_print_json_matrix(const lp_ctx* ctx, const double* x, int64_t rows, int64_t cols, int digits) {
+lp_status cli_print_json_matrix(lp_ctx* ctx, const double* x, int64_t rows, int64_t cols, int digits) {
     lp_status status = LP_OK;
     for (int64_t i = 0; status == LP_OK && i < rows; i++) {
         putchar(i > 0 ? ',' : '[');
@@ -87,7 +118,7 @@ lp_status cli_print_json_matrix(const lp_ctx* ctx, const double* x, int64_t rows
     return status;
 }
 
-lp_status cli_print_matrix(const lp_ctx* ctx, const double* x, int64_t rows, int64_t cols, int digits) {
+lp_status cli_print_matrix(lp_ctx* ctx, const double* x, int64_t rows, int64_t cols, int digits) {
     int width = 0;
     for (int64_t i = 0; i < rows * cols; i++) {
         if (i % 4096 == 0 && lp_cancelled(ctx)) return LP_CANCELLED;
@@ -97,7 +128,8 @@ lp_status cli_print_matrix(const lp_ctx* ctx, const double* x, int64_t rows, int
     for (int64_t i = 0; i < rows; i++) {
         printf("%s[", i == 0 ? "[" : " ");
         for (int64_t j = 0; j < cols; j++) {
-            if (j % 4096 == 0 && lp_cancelled(ctx)) return LP_CANCELLED;
+            const lp_status status = j % 4096 == 0 ? look(ctx) : LP_OK;
+            if (status != LP_OK) return status;
             printf("%*.*f%s", width, digits, x[i * cols + j], j + 1 < cols ? ", " : "]");
         }
         puts(i + 1 < rows ? "," : "]");

@@ -61,7 +61,8 @@ static lp_status for_files(lp_ctx* ctx, const run_folder* f, lp_status (*each)(l
     if (status == LP_OK) status = each(ctx, f->config);
     for (int i = 0; status == LP_OK && i < 4 * f->count; i++) {
         char* path;
-        if (asprintf(&path, "%s/%s%s", folders[i % 2], f->files[i / 4], i / 2 % 2 ? TEMPORARY : "") < 0) return LP_NOMEM;
+        const char* ending = i / 2 % 2 ? TEMPORARY : "";
+        if (asprintf(&path, "%s/%s%s", folders[i % 2], f->files[i / 4], ending) < 0) return LP_NOMEM;
         status = each(ctx, path);
         free(path);
     }
@@ -158,7 +159,8 @@ static lp_status save(lp_ctx* ctx, const run_folder* f, const run_result* r, boo
     lp_status status = lp_make_folder(ctx, folder);
     if (status == LP_OK) status = r->save(r->user, folder);
     if (status == LP_OK) {
-        snprintf(said, bytes, "%s in %s%s%s", r->what, folder, f->count == 1 ? "/" : "", f->count == 1 ? f->files[0] : "");
+        const bool one = f->count == 1;
+        snprintf(said, bytes, "%s in %s%s%s", r->what, folder, one ? "/" : "", one ? f->files[0] : "");
         return LP_OK;
     }
     list_files(f, folder, written, sizeof written);

@@ -38,7 +38,7 @@ static lp_status draw(lp_ctx* ctx, lp_rng* rng, double* f64, float* f32, int64_t
     return status;
 }
 
-static lp_status print_json(const lp_ctx* ctx, const update* u) {
+static lp_status print_json(lp_ctx* ctx, const update* u) {
     fputs("{\"x\":", stdout);
     lp_status status = cli_print_json_vector(ctx, u->x, u->d, 17);
     fputs(",\"theta_before\":", stdout);

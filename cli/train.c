@@ -34,7 +34,8 @@ static const verb* find_ppo(int argc, char** argv, int* code) {
     bool env, model;
     what_for(argc, argv, &env, &model);
     if (env != model) return env ? &verb_train_ppo : &verb_train_ppo_lm;
-    if (cli_wants_help(argc, argv)) return &verb_train_ppo;
+    if (lp_options_want_help(LP_SCOPE_PPO, argc, argv) && lp_options_want_help(LP_SCOPE_PPO_LM, argc, argv))
+        return &verb_train_ppo;
     *code = env ? cli_usage("train ppo is given an environment (--env) and a language model (--model, --prompt, "
                             "--reward): it trains one of them")
                 : cli_usage("train ppo needs something to train: --env ENV, or --model MODEL --prompt TEXT "

@@ -177,7 +177,7 @@ static lp_status log_metrics(const training* r) {
 /* A number with its digits, or "-" while there is none. */
 static const char* shown(char* to, size_t bytes, int digits, double x) {
     if (isnan(x)) return "-";
-    snprintf(to, bytes, "%.*f", digits, x);
+    snprintf(to, bytes, "%.*f", digits, cli_plain(x, digits));
     return to;
 }
 
@@ -247,13 +247,13 @@ static void print_text(const training* r, const lp_evaluation* e) {
     const int64_t recent = m->episodes < 100 ? (int64_t)m->episodes : 100;
     printf("%.0f steps in %.1f s, %.0f steps/s\n", m->total_timesteps, r->seconds, rate(r));
     if (recent > 0) {
-        printf("mean return of the last %lld episodes: %.2f, length %.1f\n", (long long)recent, m->ep_rew_mean,
-               m->ep_len_mean);
+        printf("mean return of the last %lld episodes: %.2f, length %.1f\n", (long long)recent,
+               cli_plain(m->ep_rew_mean, 2), m->ep_len_mean);
     } else {
         puts("no episode has ended");
     }
     if (e->episodes > 0)
-        printf("evaluation over %lld episodes: mean %.2f, std %.2f\n", (long long)e->episodes, e->mean_reward,
+        printf("evaluation over %lld episodes: mean %.2f, std %.2f\n", (long long)e->episodes, cli_plain(e->mean_reward, 2),
                e->std_reward);
 }
 

@@ -99,8 +99,8 @@ static lp_status check_folder(training* r) {
     return status == LP_OK ? cli_folder_check(r->ctx, &r->folder, lp_options_flag(r->options, "overwrite")) : status;
 }
 
-/* Everything that can be wrong is found before training, most of it before weights are loaded; and nothing is made, and no
- * old run removed, for a mistake. */
+/* Everything that can be wrong is found before training, most of it before weights are loaded. Nothing is made for a
+ * mistake, and no old run removed. */
 static lp_status begin(training* r) {
     lp_ppo_def def;
     r->batch_size = lp_options_int(r->options, "batch_size");
@@ -113,8 +113,11 @@ static lp_status begin(training* r) {
     r->scores = calloc((size_t)r->batch_size, sizeof *r->scores);
     if (status == LP_OK && !r->scores) status = LP_NOMEM;
     if (status == LP_OK) status = lp_model_load_weights(r->model, true, &r->policy);
+    status = cli_go_on(r->ctx, status);
     if (status == LP_OK) status = lp_weights_clone(r->policy, false, &r->reference);
+    status = cli_go_on(r->ctx, status);
     if (status == LP_OK) status = lp_ppo_create(r->model, r->policy, r->reference, &def, &r->ppo);
+    status = cli_go_on(r->ctx, status);
     if (status == LP_OK && r->folder.path) status = cli_folder_make(r->ctx, &r->folder);
     r->begun = status == LP_OK;
     return status;
@@ -160,6 +163,7 @@ static lp_status score(training* r) {
             fputs("Generated response: ", stdout);
             cli_print_response(r->text.data, r->text.bytes);
             printf("\nReward: %.1f\n", r->scores[s]);
+            if ((status = cli_flush(r->ctx)) != LP_OK) return status;
         }
     }
     return LP_OK;
@@ -210,20 +214,18 @@ static lp_status print_metrics(const training* r, int64_t step, const lp_ppo_met
         json_t* object = json_pack("{s:I}", "step", (json_int_t)step);
         for (int i = 0; i < lp_ppo_metrics_count(); i++)
             json_object_set_new(object, lp_ppo_metrics_name(i), cli_json_number(lp_ppo_metrics_get(m, i)));
-        const lp_status status = cli_print_json(r->ctx, object, 9);
-        fflush(stdout);
-        return status;
+        return cli_print_json(r->ctx, object, 9);
     }
     if (lp_options_int(r->options, "steps") == 1) {
         puts("PPO update step completed.");
         for (int i = 0; i < lp_ppo_metrics_count(); i++) {
             const double x = lp_ppo_metrics_get(m, i);
-            printf("  %-28s %.6g\n", lp_ppo_metrics_name(i), isnan(x) ? (double)NAN : x); /* never "-nan" */
+            printf("  %-28s %.6g\n", lp_ppo_metrics_name(i), cli_plain(x, 300));
         }
     } else {
         fprintf(stderr, "step %lld/%lld  reward %.3f  kl %.3f  length %.1f  loss %.4f  %.1f s\n", (long long)step,
-                (long long)lp_options_int(r->options, "steps"), m->reward_mean, m->objective_kl,
-                m->responses_len_mean, m->loss_total, m->time_generate + m->time_total);
+                (long long)lp_options_int(r->options, "steps"), cli_plain(m->reward_mean, 3),
+                cli_plain(m->objective_kl, 3), m->responses_len_mean, cli_plain(m->loss_total, 4), m->time_generate + m->time_total);
     }
     return LP_OK;
 }
@@ -259,7 +261,7 @@ static void print_summary(const training* r) {
         mean.kl += r->recent[i].kl / n;
         mean.length += r->recent[i].length / n;
     }
-    printf("mean reward of the last %lld samples: %.4f, KL %.1f, length %.1f\n", (long long)count, mean.reward, mean.kl,
+    printf("mean reward of the last %lld samples: %.4f, KL %.1f, length %.1f\n", (long long)count, mean.reward, cli_plain(mean.kl, 1),
            mean.length);
 }
 

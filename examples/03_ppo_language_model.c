@@ -1,5 +1,4 @@
-/* Rung 3, the TRL program: one PPO step on a pretrained language model.
- * usage: 03_ppo_language_model MODEL.gguf */
+/* Rung 3, the TRL program: a PPO step on a language model. usage: 03_ppo_language_model MODEL.gguf */
 #include <logpi/train.h>
 #include <stdio.h>
 
@@ -10,9 +9,8 @@ static lp_status ppo(lp_ctx* ctx, const char* path) {
     lp_prompts queries = {0};
     lp_generation batch = {0};
     lp_text text = {0};
-    lp_status e;
-    if ((e = lp_model_open(ctx, path, &model)) || (e = lp_model_load_weights(model, true, &policy)) ||
-        (e = lp_weights_clone(policy, false, &reference)))
+    lp_status e = lp_model_open(ctx, path, &model);
+    if (e || (e = lp_model_load_weights(model, true, &policy)) || (e = lp_weights_clone(policy, false, &reference)))
         return e;
     lp_ppo_def config = lp_ppo_def_default();
     config.learning_rate = 1e-5;
@@ -21,10 +19,14 @@ static lp_status ppo(lp_ctx* ctx, const char* path) {
     if ((e = lp_ppo_create(model, policy, reference, &config, &trainer)) ||
         (e = lp_prompts_add(ctx, &queries, model, prompt, false)) || (e = lp_ppo_generate(trainer, &queries, &batch)) ||
         (e = lp_tokenizer_decode(lp_model_tokenizer(model), batch.responses.ids, batch.responses.count,
-                                 LP_DECODE_SKIP_SPECIAL, &text)))
+                                 LP_DECODE_SKIP_SPECIAL | LP_DECODE_LOSSY, &text)))
         return e;
     const double reward = lp_reward_contains(text.data ? text.data : "", "reward");
-    printf("Generated response: %s\nReward: %.1f\n", text.data ? text.data : "", reward);
+    fputs("Generated response: ", stdout);
+    const char* c = text.data; /* a terminal would obey control characters: C0, DEL, C1 */
+    for (size_t i = 0; i < text.bytes; i++)
+        putchar(!(c[i] & 0xe0) || c[i] == 127 || (i && c[i - 1] == '\xc2' && !(c[i] & 0x20)) ? '?' : c[i]);
+    printf("\nReward: %.1f\n", reward);
     if ((e = lp_ppo_step(trainer, &batch, &reward, NULL, NULL)) == LP_OK) puts("PPO update step completed.");
     return e;
 }

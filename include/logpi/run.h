@@ -35,6 +35,8 @@ typedef struct lp_options lp_options;
  * the nearest), a value missing, malformed or out of range. argv must outlive the result. */
 LP_API lp_status lp_options_parse(lp_ctx* ctx, lp_scope scope, int argc, char* const* argv, lp_options** options);
 LP_API void lp_options_destroy(lp_options* options);
+/* Whether one of the words asks for help, "--help" or "-h"; the value of an option and what follows "--" do not. */
+LP_API bool lp_options_want_help(lp_scope scope, int argc, char* const* argv);
 
 /* The value given, or the default. The name must be in the scope's table and of that type. */
 LP_API bool lp_options_given(const lp_options* options, const char* name);

@@ -208,12 +208,15 @@ static lp_status parse_one(lp_options* options, int argc, char* const* argv, int
     const size_t length = equals ? (size_t)(equals - name) : strlen(name);
     int index = find(options->scope, name, length);
     const char* text = equals ? equals + 1 : NULL;
-    if (index < 0 && !equals && length > 3 && strncmp(name, "no", 2) == 0 && (name[2] == '-' || name[2] == '_')) {
+    if (index < 0 && length > 3 && strncmp(name, "no", 2) == 0 && (name[2] == '-' || name[2] == '_')) {
         index = find(options->scope, name + 3, length - 3);
-        if (index >= 0 && table[index].type == FLAG) text = "false";
+        if (index >= 0 && table[index].type != FLAG) index = -1;
+        if (index >= 0 && equals)
+            return lp__fail(options->ctx, LP_INVALID, "--no-%s takes no value; --%s=%.60s says it without \"no\"",
+                            table[index].name, table[index].name, strcmp(text, "false") == 0 ? "true" : "false");
+        if (index >= 0) text = "false";
     }
-    if (index < 0 || (!text && strncmp(name, "no", 2) == 0 && !same_name(name, length, table[index].name)))
-        return unknown(options->ctx, options->scope, name, length);
+    if (index < 0) return unknown(options->ctx, options->scope, name, length);
     const option* o = &table[index];
     if (!text && o->type == FLAG) text = "true";
     if (!text) {
@@ -226,6 +229,15 @@ static lp_status parse_one(lp_options* options, int argc, char* const* argv, int
         return lp__fail(options->ctx, LP_INVALID, "--%s is given twice", o->name);
     options->items[options->count++] = (given){index, text};
     return LP_OK;
+}
+
+bool lp_options_want_help(lp_scope scope, int argc, char* const* argv) {
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) return true;
+        const int index = strncmp(argv[i], "--", 2) == 0 ? find(scope, argv[i] + 2, strlen(argv[i] + 2)) : -1;
+        i += index >= 0 && table[index].type != FLAG; /* its value */
+    }
+    return false;
 }
 
 lp_status lp_options_parse(lp_ctx* ctx, lp_scope scope, int argc, char* const* argv, lp_options** out) {

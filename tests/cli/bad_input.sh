@@ -15,6 +15,9 @@ expect 2 'unknown option --adv; did you mean --advantage' "$logpi" step --adv 3
 expect 2 'unknown option --; see --help' "$logpi" step --=3
 expect 2 'unknown option -x' "${generate[@]}" -x
 expect 2 'needs a value' "${generate[@]}" --prompt
+expect 2 'no-adap_kl_ctrl takes no value; --adap_kl_ctrl=true says it' "${train[@]}" --no-adap-kl-ctrl=false
+expect 2 'no-adap_kl_ctrl takes no value; --adap_kl_ctrl=false says it' "${train[@]}" --no-adap-kl-ctrl=true
+expect 2 'unknown option --no_seed' "${train[@]}" --no_seed=1
 expect 2 'given twice' "${train[@]}" --seed 1 --seed 2
 expect 2 'must be a whole number' "${train[@]}" --batch_size 1.5
 expect 2 'must be a number' "${train[@]}" --learning_rate abc
@@ -59,7 +62,8 @@ fi
 expect 2 'prompt 1 is empty' "${generate[@]}" --prompt ''
 expect 2 'more than the context' "${generate[@]}" --prompt "$(printf 'word %.0s' {1..400})"
 expect 2 'must lie in 1..255, one less than the context' "$logpi" train ppo --model "$tiny" --prompt a --reward contains:a --max_new_tokens 100000
-expect 3 'UTF-8' "${generate[@]}" --prompt "$(printf 'caf\xe9')"
+expect 2 'prompt 1: .*UTF-8' "${generate[@]}" --prompt "$(printf 'caf\xe9')"
+expect 2 'prompt 2: message 1: invalid UTF-8' "${generate[@]}" --chat --prompt a --prompt "$(printf 'caf\xe9')"
 expect 3 'No such file' "${generate[@]}" --prompts "$work/none.txt"
 : >"$work/empty.txt"
 expect 3 'no prompts in it' "${generate[@]}" --prompts "$work/empty.txt"
@@ -69,6 +73,10 @@ printf '{"prompt": \n' >"$work/bad.jsonl"
 expect 3 'bad.jsonl:1: not JSON' "${generate[@]}" --prompts "$work/bad.jsonl"
 printf 'a\0b\n' >"$work/zero.txt"
 expect 3 'zero byte' "${generate[@]}" --prompts "$work/zero.txt"
+printf '{"prompt": "a\\u0000b"}\n' >"$work/zero.jsonl"
+expect 3 'zero.jsonl:1: "prompt" has a zero character \(.u0000\)' "${generate[@]}" --prompts "$work/zero.jsonl"
+sed 's/llama.context_length\x04\x00\x00\x00\x00\x01/llama.context_length\x04\x00\x00\x00\x01\x00/' "$tiny" >"$work/short.gguf"
+expect 2 'the context of this model is 1 token: no prompt' "$logpi" generate --model "$work/short.gguf" --prompt a
 
 # all prompts and settings are checked before training, not at the step that reaches them, under the user's numbers
 long=$(printf 'word %.0s' {1..400})
@@ -79,14 +87,14 @@ expect 2 'prompt 3 is empty' "${generate[@]}" --prompt a --prompt b --prompt '' 
 expect 2 'min_new_tokens is 5: it must lie in 0..max_new_tokens' "${train[@]}" --min_new_tokens 5
 expect 2 'temperature is 1e-38' "${train[@]}" --temperature 1e-38
 printf 'good\n\n%s\n' "$long" >"$work/long.txt"
-expect 2 'long.txt:3: prompt 2 has' "${generate[@]}" --prompts "$work/long.txt"
-expect 2 'long.txt:3: prompt 3 has' "${train[@]}" --prompts "$work/long.txt"
+expect 3 'long.txt:3: prompt 2 has' "${generate[@]}" --prompts "$work/long.txt"
+expect 3 'long.txt:3: prompt 3 has' "${train[@]}" --prompts "$work/long.txt"
 expect 2 'logpi: max_new_tokens is 256' "$logpi" generate --model "$tiny" --prompts "$work/long.txt" \
     --max_new_tokens 256
 printf 'good\r\ncaf\xe9\n' >"$work/latin.txt"
 expect 3 'latin.txt:2: prompt 2: .*UTF-8' "${train[@]:0:5}" --reward contains:e --prompts "$work/latin.txt"
 printf '{"prompt": "a"}\n{"prompt": ""}\n' >"$work/none.jsonl"
-expect 2 'none.jsonl:2: prompt 2 is empty' "${generate[@]}" --prompts "$work/none.jsonl"
+expect 3 'none.jsonl:2: prompt 2 is empty' "${generate[@]}" --prompts "$work/none.jsonl"
 
 # ---- model files: 3
 expect 3 'neither a file nor a known name' "$logpi" info nosuchmodel

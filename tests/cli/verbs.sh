@@ -66,6 +66,48 @@ for way in '' --json --autograd '--autograd --json'; do
     [ $code = 130 ] || wrong "a step $way that is stopped while it prints ends with $code"
 done
 
+# gradcheck and the lessons stop between two checks; how long they take depends on the machine, so one try of some must hit
+for verb in gradcheck 'lesson all'; do
+    hit=0
+    for delay in 0.03 0.1 0.2 0.4 1 3; do
+        "${hearing[@]}" timeout --foreground --preserve-status -s INT $delay "$logpi" $verb >/dev/null 2>"$work/err"
+        [ $? = 130 ] && grep -q 'stopped by signal 2' "$work/err" && hit=1 && break
+    done
+    [ $hit = 1 ] || wrong "Ctrl-C does not stop $verb"
+done
+
+# nobody reads any more: the run ends with its next line
+timeout 60 "${hearing[@]}" "$logpi" train ppo --model "$tiny" --prompt a --reward contains:e --max_new_tokens 4 --json --steps 1000000 \
+    --output_dir "$work/unread" 2>"$work/err" | head -n 1 >/dev/null
+[ "${PIPESTATUS[0]}" = 4 ] || wrong "a run that nobody reads goes on"
+grep -Eq '^logpi: could not write to standard output; the weights after [0-9]+ whole steps are in .*/unread/final$' "$work/err" ||
+    wrong "a run that nobody reads does not tell what it left: $(cat "$work/err")"
+for way in '' --json; do
+    "$logpi" generate --model "$tiny" --prompt a --max_new_tokens 40 --num_return_sequences 1000 $way 2>"$work/err" | head -n 1 >/dev/null
+    [ "${PIPESTATUS[0]}" = 4 ] && [ "$(cat "$work/err")" = 'logpi: could not write to standard output' ] ||
+        wrong "samples that nobody reads are no failure"
+done
+
+# what a file of prompts may have: a byte order mark, \r, lines of nothing
+samples=("$logpi" generate --model "$tiny" --max_new_tokens 4 --json)
+"${samples[@]}" --prompt ab --prompt 'c d' >"$work/given"
+printf '\xef\xbb\xbfab\r\n\r\n\nc d\r\n' >"$work/dos.txt"
+"${samples[@]}" --prompts "$work/dos.txt" | cmp -s - "$work/given" || wrong "prompts of a DOS file"
+printf '\xef\xbb\xbf{"prompt": "ab"}\r\n  \t\r\n \n{"prompt": "c d"}' >"$work/dos.jsonl"
+"${samples[@]}" --prompts "$work/dos.jsonl" | cmp -s - "$work/given" || wrong "prompts of a DOS .jsonl file"
+printf ' \n' >"$work/blank.txt" # of a text file that line is a prompt
+expect 0 '"prompt":" "' "${samples[@]}" --prompts "$work/blank.txt"
+
+# the value of an option is no call for help
+expect 0 '"prompt":"-h"' "${samples[@]}" --prompt -h
+expect 0 '"prompt":"--help"' "${samples[@]}" --prompt --help
+expect 0 '"prompt":"--help"' "${samples[@]}" --prompt=--help
+expect 0 '^usage: logpi generate' "${samples[@]}" --prompt a -h
+expect 0 'PPO update step completed' "$logpi" train ppo --model "$tiny" --prompt --help --reward contains:a --max_new_tokens 2
+expect 0 '^usage: logpi train ppo' "$logpi" train ppo --model "$tiny" --json --help
+expect 0 '^usage: logpi train ppo' "$logpi" train ppo --json --help
+expect 2 'needs something to train' "$logpi" train ppo --output_dir --help
+
 # the same text alone and in company, with 1, 2 and 3 threads
 for threads in 1 2 3; do
     "$logpi" generate --model "$tiny" --prompt 'a b' --prompt other --max_new_tokens 12 --seed 5 --threads $threads --json \
@@ -196,6 +238,14 @@ LC_ALL=C grep -qaP '\xef\xbf\xbd' "$work/shown" || wrong "a terminal does not ge
 with=$(grep -cE '"tokens":\[(.*,)?3[],]' "$work/samples") # 3: the zero byte
 [ "$with" -gt 0 ] && [ "$(grep -c 'u0000' "$work/samples")" = "$with" ] || wrong "JSON loses zero bytes of a response"
 
+# JSON for a terminal has no control characters either, and means the same
+script -qec "$(printf '%q ' "${sample[@]}" --num_return_sequences 1000 --json)" /dev/null </dev/null >"$work/shown"
+"${sample[@]}" --num_return_sequences 1000 --json >"$work/raw"
+[ "$(escapes "$work/raw")" -gt 10 ] || wrong "no JSON has a control character: the test tests nothing"
+[ "$(escapes "$work/shown")" = 0 ] || wrong "control characters in JSON reach the terminal"
+plain() { sed -E 's/"text":.*"tokens":/"tokens":/'; } # what has no text is the same
+plain <"$work/raw" | cmp -s - <(tr -d '\r' <"$work/shown" | plain) || wrong "JSON for a terminal means something else"
+
 # the reward sees all of a response
 word=$(sed 's/.*"text":"\(.*\)","tokens".*/\1/' "$work/samples" | grep -ci the)
 mean=$("$logpi" train ppo --model "$tiny" --prompt a --seed 1 --max_new_tokens 40 --reward contains:the --batch_size 64 \
@@ -204,5 +254,7 @@ mean=$("$logpi" train ppo --model "$tiny" --prompt a --seed 1 --max_new_tokens 4
 
 "$examples/01_softmax" 0 | grep -q 1.76384028 || wrong "example 1"
 "$examples/02_autograd" 0 | grep -q 'theta.grad' || wrong "example 2"
-"$examples/03_ppo_language_model" "$tiny" | grep -q 'PPO update step completed' || wrong "example 3"
+"$examples/03_ppo_language_model" "$tiny" >"$work/example"
+grep -q 'PPO update step completed' "$work/example" || wrong "example 3"
+[ "$(escapes "$work/example")" = 0 ] || wrong "example 3 prints control characters"
 finish

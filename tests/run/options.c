@@ -340,6 +340,26 @@ static void text_is_quoted_when_needed(void** state) {
     }
 }
 
+/* A call for help is a word of its own, not the value of an option. */
+static void help_is_a_word(void** state) {
+    (void)state;
+    static const struct {
+        const char* words[3];
+        bool want;
+    } cases[] = {{{"--prompt", "--help", "--chat"}, false}, {{"--prompt", "-h", "-h"}, true},
+                 {{"--prompt=a", "--help", "x"}, true},     {{"--chat", "-h", "x"}, true},
+                 {{"--", "--help", "-h"}, false},           {{"--num-return-sequences", "--help", "3"}, false},
+                 {{"--nothing", "--help", "x"}, true},      {{"a", "b", "--seed"}, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char* argv[3];
+        for (int j = 0; j < 3; j++) argv[j] = (char*)(uintptr_t)cases[i].words[j];
+        if (lp_options_want_help(LP_SCOPE_GENERATE, 3, argv) != cases[i].want) fail_msg("case %d", (int)i);
+    }
+    refuse(LP_SCOPE_PPO_LM, "--no-adap_kl_ctrl=false", "--no-adap_kl_ctrl takes no value; --adap_kl_ctrl=true");
+    refuse(LP_SCOPE_PPO_LM, "--no_seed", "unknown option --no_seed");
+    refuse(LP_SCOPE_PPO_LM, "--no_seed=1", "unknown option --no_seed");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(whole_numbers_are_exact),
                                        cmocka_unit_test(numbers_are_decimal),
@@ -350,6 +370,6 @@ int main(void) {
                                        cmocka_unit_test(lists_of_numbers),
                                        cmocka_unit_test(nearest_words),
                                        cmocka_unit_test(settings_are_yaml),
-                                       cmocka_unit_test(text_is_quoted_when_needed)};
+                                       cmocka_unit_test(help_is_a_word), cmocka_unit_test(text_is_quoted_when_needed)};
     return cmocka_run_group_tests(tests, start, stop);
 }
