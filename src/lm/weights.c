@@ -48,6 +48,11 @@ static lp_tensor* block_field(lp__llama_block* block, const block_row* row) {
     return (lp_tensor*)(void*)((char*)block + row->field);
 }
 
+static lp_status stopped(lp_ctx* ctx) {
+    return lp_cancelled(ctx) ? lp__fail(ctx, LP_CANCELLED, "cancelled") : LP_OK;
+}
+
+/* Memory comes filled with zeros, which takes its time: between two layers it looks whether to stop. */
 static lp_status bind(lp_weights* w) {
     const lp_model_shape* s = &w->model->shape;
     w->embedding = w->head = lp_param(w->params, EMBEDDING, s->vocab, s->width);
@@ -60,6 +65,8 @@ static lp_status bind(lp_weights* w) {
     w->norm = lp_param(w->params, NORM, 1, s->width);
     if (!w->embedding || !w->head || !w->norm) return LP_NOMEM;
     for (int64_t layer = 0; layer < s->layers; layer++) {
+        const lp_status status = stopped(w->ctx);
+        if (status != LP_OK) return status;
         for (int i = 0; i < BLOCK_ROWS; i++) {
             char name[NAME_BYTES];
             snprintf(name, sizeof name, "model.layers.%lld.%s.weight", (long long)layer, block_table[i].name);
@@ -131,10 +138,6 @@ static int64_t first_bad(const float* x, int64_t n) {
         }
     }
     return -1;
-}
-
-static lp_status stopped(lp_ctx* ctx) {
-    return lp_cancelled(ctx) ? lp__fail(ctx, LP_CANCELLED, "cancelled") : LP_OK;
 }
 
 /* In pieces of about a million numbers, between which it looks whether to stop. */
