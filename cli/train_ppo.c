@@ -148,7 +148,7 @@ static lp_status decode(training* r, int64_t s) {
 
 /* A response may have zero bytes, a word has none: the pieces between them are searched. */
 static double reward(const lp_text* text, const char* word) {
-    double found = 0;
+    double found = 0; /* NaN: out of memory */
     for (size_t at = 0; found == 0 && at <= text->bytes; at += strlen(text->data + at) + 1)
         found = lp_reward_contains(text->data + at, word);
     return found;
@@ -159,6 +159,7 @@ static lp_status score(training* r) {
         lp_status status = decode(r, s);
         if (status != LP_OK) return status;
         r->scores[s] = reward(&r->text, r->word);
+        if (isnan(r->scores[s])) return lp_fail(r->ctx, LP_NOMEM, "out of memory for the reward");
         if (!lp_options_flag(r->options, "json") && lp_options_int(r->options, "steps") == 1) {
             fputs("Generated response: ", stdout);
             cli_print_response(r->text.data, r->text.bytes);

@@ -172,8 +172,9 @@ LP_API void lp_prompts_free(lp_ctx* ctx, lp_prompts* prompts);
 
 /* ---- rewards --------------------------------------------------------------------------------------- */
 
-/* 1 if the response contains the word, in any case of ASCII letters, else 0. text: terminated, without special
- * tokens. */
+/* 1 if the response contains the word, in any case of its letters, else 0: Unicode's simple case folding, one character for
+ * one; case of ASCII letters only if one of them is no UTF-8 or the word is of more than 16,384 bytes. NaN when out of
+ * memory, which letters beyond ASCII need. text: terminated, without special tokens. */
 LP_API double lp_reward_contains(const char* text, const char* word);
 
 /* ---- PPO: TRL 0.11.4's PPOTrainer ------------------------------------------------------------------ */

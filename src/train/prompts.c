@@ -1,6 +1,9 @@
 /* Prompts and rewards. */
 #include "base/base.h"
+#define PCRE2_CODE_UNIT_WIDTH 8
 #include <logpi/train.h>
+#include <math.h>
+#include <pcre2.h>
 #include <string.h>
 
 lp_status lp_prompts_add(lp_ctx* ctx, lp_prompts* prompts, const lp_model* model, const char* text, bool chat) {
@@ -35,11 +38,40 @@ void lp_prompts_free(lp_ctx* ctx, lp_prompts* prompts) {
 
 static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c; }
 
-double lp_reward_contains(const char* text, const char* word) {
+/* Whether the word is there, byte by byte but for the case of ASCII letters. *ascii: nothing else is in text and word. */
+static bool contains_bytes(const char* text, const char* word, bool* ascii) {
+    *ascii = true;
+    for (const char* c = word; *c; c++) *ascii &= (*c & 0x80) == 0;
     for (;; text++) {
         size_t i = 0;
         while (word[i] && text[i] && lower(text[i]) == lower(word[i])) i++;
-        if (!word[i]) return 1.0;
-        if (!*text) return 0.0;
+        if (!word[i]) return true;
+        if (!*text) return false;
+        *ascii &= (*text & 0x80) == 0;
     }
+}
+
+/* The word as a pattern in which every sign stands for itself. Both are UTF-8, the word of WORD_BYTES at most: PCRE2 puts
+ * patterns into 64 KiB. NaN: out of memory. */
+static double contains_folded(const char* text, const char* word) {
+    const uint32_t options = PCRE2_LITERAL | PCRE2_CASELESS | PCRE2_UTF | PCRE2_NO_UTF_CHECK;
+    int error;
+    PCRE2_SIZE at;
+    pcre2_code* code = pcre2_compile((PCRE2_SPTR)word, strlen(word), options, &error, &at, NULL);
+    pcre2_match_data* data = code ? pcre2_match_data_create(1, NULL) : NULL;
+    const int found =
+        data ? pcre2_match(code, (PCRE2_SPTR)text, strlen(text), 0, PCRE2_NO_UTF_CHECK, data, NULL) : PCRE2_ERROR_NOMEMORY;
+    pcre2_match_data_free(data);
+    pcre2_code_free(code);
+    return found >= 0 ? 1.0 : found == PCRE2_ERROR_NOMATCH ? 0.0 : (double)NAN;
+}
+
+double lp_reward_contains(const char* text, const char* word) {
+    enum { WORD_BYTES = 1 << 14 };
+    bool ascii;
+    if (contains_bytes(text, word, &ascii)) return 1.0;
+    const size_t bytes = strlen(word);
+    if (ascii || bytes > WORD_BYTES || lp__utf8_error(word, bytes) >= 0 || lp__utf8_error(text, strlen(text)) >= 0)
+        return 0.0;
+    return contains_folded(text, word);
 }

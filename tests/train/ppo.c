@@ -147,6 +147,33 @@ static void rewards(void** state) {
     assert_close(lp_reward_contains("", "reward"), 0, 0);
     assert_close(lp_reward_contains("rerereward", "REREWARD"), 1, 0);
     assert_close(lp_reward_contains("caf\xc3\xa9", "\xc3\xa9"), 1, 0);
+    assert_close(lp_reward_contains("", ""), 1, 0);
+    assert_close(lp_reward_contains("a", ""), 1, 0);
+    /* letters of every alphabet, by simple case folding */
+    assert_close(lp_reward_contains("ein R\u00c9SUM\u00c9.", "r\u00e9sum\u00e9"), 1, 0);
+    assert_close(lp_reward_contains("\u0446\u0435\u043b\u044c", "\u0426\u0415\u041b\u042c"), 1, 0);
+    assert_close(lp_reward_contains("\u0426\u0415\u041b\u042c", "\u0446\u0435\u043b\u044c"), 1, 0);
+    assert_close(lp_reward_contains("\u03a3\u039f\u03a6\u039f\u03a3", "\u03c3\u03bf\u03c6\u03bf\u03c2"), 1, 0);
+    assert_close(lp_reward_contains("\u212a", "k"), 1, 0); /* the kelvin sign */
+    assert_close(lp_reward_contains("R\u00c9SUM\u00c8", "r\u00e9sum\u00e9"), 0, 0);
+    assert_close(lp_reward_contains("RESUME", "r\u00e9sum\u00e9"), 0, 0);
+    assert_close(lp_reward_contains("\u00c9", "\u00e9\u00e9"), 0, 0);
+    /* signs of a pattern are letters like others */
+    assert_close(lp_reward_contains("\u00e9 aab", "a*b"), 0, 0);
+    assert_close(lp_reward_contains("\u00c9 A*\\E(B", "\u00e9 a*\\e(b"), 1, 0);
+    /* what is no UTF-8 is compared byte by byte, capitals of ASCII apart */
+    assert_close(lp_reward_contains("\xff R\u00c9", "\xff r\u00c9"), 1, 0);
+    assert_close(lp_reward_contains("\xff \u00c9", "\u00e9"), 0, 0);
+    assert_close(lp_reward_contains("caf\u00e9", "\xa9"), 1, 0);
+    /* a long word needs memory */
+    static char text[(1 << 14) + 1], word[(1 << 14) + 1];
+    for (size_t i = 0; i + 2 < sizeof text; i += 2) {
+        memcpy(text + i, "\u00c9", 2);
+        memcpy(word + i, "\u00e9", 2);
+    }
+    assert_close(lp_reward_contains(text, word), 1, 0);
+    memcpy(text + sizeof text - 5, "\u00c8", 2);
+    assert_close(lp_reward_contains(text, word), 0, 0);
 }
 
 int main(void) {
