@@ -118,7 +118,7 @@ void lp__file_close(lp_ctx* ctx, int fd);
 lp_status lp__file_slurp(lp_ctx* ctx, const char* path, size_t limit, char** text, size_t* size);
 
 /* A file that appears whole or not at all: written beside its name as PATH.logpi.tmp, synced, then renamed over it. One
- * writer a file at a time: a second takes the place of the first, whose commit then fails. */
+ * writer a file at a time, on this machine: a second is refused (LP_IO) as long as the first lives. */
 typedef struct lp__writer {
     lp_ctx* ctx;
     int fd;
