@@ -59,6 +59,11 @@ struct lp__owned {
 void lp__own(lp_ctx* ctx, lp__owned* owned, void (*destroy)(lp__owned* self));
 void lp__disown(lp_ctx* ctx, lp__owned* owned);
 
+/* A constructor whose result goes straight into a formula (a parameter) notes here that it gave NULL for want of memory: a
+ * NULL that arrives in an op is then no mistake of the programmer. */
+void lp__note_null(lp_ctx* ctx);
+bool lp__null_was_given(const lp_ctx* ctx);
+
 /* ---- arena: allocation is a bump, reset is free ---------------------------------------------------- */
 typedef struct lp__chunk lp__chunk;
 typedef struct lp__arena {

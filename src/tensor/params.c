@@ -74,6 +74,11 @@ failed:
     return NULL;
 }
 
+static lp_tensor no_memory(const lp_params* params) {
+    lp__note_null(params->ctx);
+    return NULL;
+}
+
 lp_tensor lp_param(lp_params* params, const char* name, int64_t rows, int64_t cols) {
     const lp__item* item = find(params, name);
     if (item) {
@@ -86,13 +91,13 @@ lp_tensor lp_param(lp_params* params, const char* name, int64_t rows, int64_t co
     if (!lp__mul_ok((size_t)rows, (size_t)cols, &count)) {
         lp__fail(params->ctx, LP_NOMEM, "parameter %s of %lld x %lld is too large", name, (long long)rows,
                  (long long)cols);
-        return NULL;
+        return no_memory(params);
     }
     void* data = lp__calloc(params->ctx, count, lp__dtype_bytes(params->type));
     lp__node* node = data ? item_add(params, name, rows, cols) : NULL;
     if (!node) {
         lp__free(params->ctx, data);
-        return NULL;
+        return no_memory(params);
     }
     node->t.data = data;
     return &node->t;
@@ -111,11 +116,14 @@ lp_tensor lp_param_randn(lp_params* params, const char* name, int64_t rows, int6
 }
 
 lp_tensor lp_param_tied(lp_params* params, const char* name, lp_tensor base) {
-    if (!base) return NULL; /* it could not be made */
+    if (!base) return no_memory(params); /* it could not be made */
     const lp__item* item = find(params, name);
-    if (item) return &item->node->t;
+    if (item)
+        return LP__REQUIRE(params->ctx, item->node->tied_to == lp__node_of(base), "this name has another parameter")
+                   ? &item->node->t
+                   : NULL;
     lp__node* node = item_add(params, name, base->rows, base->cols);
-    if (!node) return NULL;
+    if (!node) return no_memory(params);
     node->t.data = base->data;
     node->tied_to = lp__node_of(base);
     return &node->t;

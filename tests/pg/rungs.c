@@ -258,6 +258,12 @@ static void ruled_out(void** state) {
         assert_close(lp_item(kl), d, 1e-6);
         assert_close(lp_item(lp_kl(t, p, r)), log(3) - h, 1e-6);
         assert_true(isinf(lp_item(lp_kl(t, r, p))));
+        lp_tape* masked = lp_tape_create(ctx, (lp_dtype)type); /* an infinite divergence that does not count */
+        lp_tensor in_r = lp_input_f64(masked, 1, 3, all);
+        lp_tensor infinite = lp_kl(masked, lp_categorical(masked, in_r), lp_categorical(masked, lp_const_f64(masked, 1, 3, z)));
+        assert_int_equal(lp_backward(masked, lp_clamp(masked, infinite, 0, 10)), LP_OK);
+        for (int j = 0; j < 3; j++) assert_close(lp_grad_at(in_r, 0, j), 0, 0);
+        lp_tape_destroy(masked);
         assert_int_equal(lp_backward(t, lp_add(t, entropy, kl)), LP_OK);
         /* dH/dz_j = -p_j (log p_j + H);  dD/dz_j = p_j (log p_j/q_j - D);  dD/dzq_j = q_j - p_j */
         const double pj[3] = {0.25, 0, 0.75}, qj[3] = {2.0 / 3, 0, 1.0 / 3};
