@@ -59,7 +59,7 @@ case ${1:-} in
         include/logpi/logpi.h
     suite release
     suite asan
-    suite tsan -R 'base/threads|kernels/gemm|env|nn|train/(ppo|on_policy)'
+    suite tsan -R 'base/threads|kernels/gemm|^env|^nn|train/ppo'
     suite clang
     suite scalar
     check mutants tests/mutants/run.sh

@@ -39,8 +39,6 @@ static lp_status load(lp_ctx* ctx, const lp_options* options, const char* path, 
     if (status == LP_OK && other) *type = other;
     if (status == LP_OK && !*type)
         status = lp_fail(ctx, LP_FORMAT, "%s: its environment is none that logpi has; --env ENV says which", path);
-    if (status == LP_OK && !cli_all_finite(lp_policy_params(*policy)))
-        status = lp_fail(ctx, LP_FORMAT, "%s: some of its weights are not finite", path);
     return status;
 }
 

@@ -75,6 +75,8 @@ typedef struct lp_io {
     int (*rename)(void* user, const char* from, const char* to);
     int (*unlink)(void* user, const char* path);
     int (*mkdir)(void* user, const char* path, unsigned mode);
+    int (*lock)(void* user, int fd); /* exclusive, until close or the end of the process; -EWOULDBLOCK at once if another
+                                        has it */
 } lp_io;
 
 /* The operating system's calls. */

@@ -121,7 +121,7 @@ LP_API void lp_gae(int64_t sequences, const int64_t* offsets, const float* rewar
                    double gamma, double lambda, float* advantages, float* returns);
 
 /* x = (x - mean) / sqrt(var + 1e-8), var unbiased (ddof 1); shift_mean false puts the mean back. One entry alone has
- * no variance: it becomes 0 (TRL: NaN). */
+ * no variance: nothing is left of it but its mean (TRL: NaN). */
 LP_API void lp_whiten(int64_t n, float* x, bool shift_mean);
 
 /* ---- the policy-gradient loss ---------------------------------------------------------------------- */
@@ -210,7 +210,7 @@ LP_API void lp_ppo_sums_add(lp_ppo_sums* sums, int64_t n, const float* log_prob,
                             const float* entropy, const lp_ppo_loss_def* def);
 
 /* Mean and spread of all scores seen so far (TRL's RunningMoments); start with lp_moments_start(). std has ddof 1; of a
- * single score it is not defined, and stays 1 (TRL: infinite). */
+ * single score, or of equal ones, there is none to divide by: it is 1 (TRL: infinite, or 1e-12). */
 typedef struct lp_moments {
     double mean, var, std, count;
 } lp_moments;

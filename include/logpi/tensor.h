@@ -83,6 +83,8 @@ LP_API void lp_params_fold(lp_params* params);
 LP_API void lp_params_changed(lp_params* params);
 /* Euclidean norm of all gradients together, summed in double in a fixed order. Folds first. */
 LP_API double lp_params_grad_norm(lp_params* params);
+/* Whether no number of the set is NaN or infinite. */
+LP_API bool lp_params_finite(const lp_params* params);
 /* Copies the numbers of one set to another with the same names, shapes and type, in whatever order; tied uses need no
  * counterpart. LP_INVALID names the first parameter that differs, and nothing is copied. */
 LP_API lp_status lp_params_copy(lp_params* to, const lp_params* from);

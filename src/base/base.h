@@ -59,6 +59,11 @@ struct lp__owned {
 void lp__own(lp_ctx* ctx, lp__owned* owned, void (*destroy)(lp__owned* self));
 void lp__disown(lp_ctx* ctx, lp__owned* owned);
 
+/* A constructor whose result goes straight into a formula (a parameter) notes here that it gave NULL for want of memory: a
+ * NULL that arrives in an op is then no mistake of the programmer. */
+void lp__note_null(lp_ctx* ctx);
+bool lp__null_was_given(const lp_ctx* ctx);
+
 /* ---- arena: allocation is a bump, reset is free ---------------------------------------------------- */
 typedef struct lp__chunk lp__chunk;
 typedef struct lp__arena {
@@ -118,7 +123,7 @@ void lp__file_close(lp_ctx* ctx, int fd);
 lp_status lp__file_slurp(lp_ctx* ctx, const char* path, size_t limit, char** text, size_t* size);
 
 /* A file that appears whole or not at all: written beside its name as PATH.logpi.tmp, synced, then renamed over it. One
- * writer a file at a time: a second takes the place of the first, whose commit then fails. */
+ * writer a file at a time, on this machine: a second is refused (LP_IO) as long as the first lives. */
 typedef struct lp__writer {
     lp_ctx* ctx;
     int fd;

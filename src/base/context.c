@@ -115,7 +115,7 @@ lp_ctx* lp_ctx_create(const lp_ctx_def* given, char* error, size_t error_bytes) 
     }
     const lp_io* io = &def.io;
     if (!io->open || !io->close || !io->size || !io->pread || !io->write || !io->fsync ||
-        !io->rename || !io->unlink || !io->mkdir) {
+        !io->rename || !io->unlink || !io->mkdir || !io->lock) {
         say(error, error_bytes, "lp_ctx_def.io lacks a function: start from lp_io_system()");
         return NULL;
     }

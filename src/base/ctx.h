@@ -29,6 +29,7 @@ struct lp_ctx {
     char* worker_scratch;
     size_t worker_stride;
 
+    bool null_given; /* see lp__note_null */
     lp_status error_status;
     char error[1024];
 };

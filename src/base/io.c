@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -63,7 +64,12 @@ static int system_mkdir(void* user, const char* path, unsigned mode) {
     return mkdir(path, (mode_t)mode) ? -errno : 0;
 }
 
+static int system_lock(void* user, int fd) {
+    (void)user;
+    return flock(fd, LOCK_EX | LOCK_NB) ? -errno : 0;
+}
+
 lp_io lp_io_system(void) {
-    return (lp_io){NULL,         system_open,  system_close,  system_size,   system_pread,
-                   system_write, system_fsync, system_rename, system_unlink, system_mkdir};
+    return (lp_io){NULL,         system_open,  system_close,  system_size,  system_pread, system_write,
+                   system_fsync, system_rename, system_unlink, system_mkdir, system_lock};
 }

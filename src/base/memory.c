@@ -143,3 +143,11 @@ char* lp__strdup(lp_ctx* ctx, const char* text, size_t length) {
     }
     return copy;
 }
+
+void lp__note_null(lp_ctx* ctx) {
+    ctx->null_given = true;
+}
+
+bool lp__null_was_given(const lp_ctx* ctx) {
+    return ctx->null_given;
+}

@@ -35,23 +35,11 @@ static void forget(lp__writer* writer) {
     writer->fd = -1;
 }
 
-/* Whether what has the temporary name is as long as what was written: not so once another writer
- * took the name for itself. Two writers of one file at once are a mistake, of two programs maybe;
- * this keeps the one from putting half a file of the other in place. */
-static bool still_ours(const lp__writer* writer) {
-    lp_ctx* ctx = writer->ctx;
-    int fd = lp__file_open_raw(ctx, writer->temp_path, O_RDONLY | O_NONBLOCK, 0);
-    if (fd < 0) return false;
-    int64_t size = ctx->io.size(ctx->io.user, fd);
-    lp__file_close(ctx, fd);
-    return size >= 0 && (uint64_t)size == writer->written;
-}
-
-/* Closes and removes the temporary file. */
+/* Removes and closes the temporary file, in this order: once it is closed its name may be another writer's. */
 static void discard(lp__writer* writer) {
     lp_ctx* ctx = writer->ctx;
-    if (writer->fd >= 0) lp__file_close(ctx, writer->fd);
-    if (still_ours(writer)) ctx->io.unlink(ctx->io.user, writer->temp_path);
+    ctx->io.unlink(ctx->io.user, writer->temp_path);
+    lp__file_close(ctx, writer->fd);
     forget(writer);
 }
 
@@ -64,6 +52,27 @@ static lp_status check_target(lp_ctx* ctx, const char* path) {
     return size < 0 ? lp__file_fail(ctx, "write", path, (int)-size) : LP_OK;
 }
 
+/* Opens the temporary file under a lock, empty. There is one name for a file, so that saves which were killed leave one at
+ * most; its lock tells a live writer from a dead one. What is not empty is what a dead one left, or has just been renamed
+ * into place: the name is removed, and made anew. Returns the descriptor, or the negative errno. */
+static int open_temporary(lp_ctx* ctx, const char* path) {
+    for (;;) {
+        const int fd = lp__file_open_raw(ctx, path, O_WRONLY | O_CREAT | O_NONBLOCK | O_NOFOLLOW, 0666);
+        if (fd < 0) return fd;
+        int error = ctx->io.lock(ctx->io.user, fd);
+        if (error == -EWOULDBLOCK) {
+            lp__file_close(ctx, fd);
+            return error;
+        }
+        const int64_t size = ctx->io.size(ctx->io.user, fd); /* a filesystem without locks is used without */
+        if (size == 0) return fd;
+        error = ctx->io.unlink(ctx->io.user, path);
+        lp__file_close(ctx, fd);
+        if (size < 0) return (int)size;
+        if (error && error != -ENOENT) return error;
+    }
+}
+
 lp_status lp__writer_open(lp_ctx* ctx, lp__writer* writer, const char* path) {
     *writer = (lp__writer){.ctx = ctx, .fd = -1};
     writer->status = check_target(ctx, path);
@@ -71,25 +80,19 @@ lp_status lp__writer_open(lp_ctx* ctx, lp__writer* writer, const char* path) {
     static const char ending[] = ".logpi.tmp";
     size_t length = strlen(path), room = length + sizeof ending;
     writer->path = lp__strdup(ctx, path, length);
-    char* temp = writer->path ? lp__alloc(ctx, room) : NULL;
-    if (!temp) {
+    writer->temp_path = writer->path ? lp__alloc(ctx, room) : NULL;
+    if (!writer->temp_path) {
         forget(writer);
         return writer->status = LP_NOMEM;
     }
-    /* One name, so that saves which were killed leave one file at most. It is removed and made anew,
-     * not truncated: who has the old one open must not write into ours. */
-    snprintf(temp, room, "%s%s", path, ending);
-    ctx->io.unlink(ctx->io.user, temp);
-    int fd = lp__file_open_raw(ctx, temp, O_WRONLY | O_CREAT | O_EXCL, 0666);
-    if (fd < 0) {
-        writer->status = lp__file_fail(ctx, "create", temp, -fd);
-        lp__free(ctx, temp);
-        forget(writer);
-        return writer->status;
-    }
-    writer->fd = fd;
-    writer->temp_path = temp;
-    return LP_OK;
+    snprintf(writer->temp_path, room, "%s%s", path, ending);
+    writer->fd = open_temporary(ctx, writer->temp_path);
+    if (writer->fd >= 0) return LP_OK;
+    writer->status = writer->fd == -EWOULDBLOCK
+                         ? lp__fail(ctx, LP_IO, "cannot write %s: another program is writing it", path)
+                         : lp__file_fail(ctx, "create", writer->temp_path, -writer->fd);
+    forget(writer);
+    return writer->status;
 }
 
 lp_status lp__writer_write(lp__writer* writer, const void* bytes, size_t count) {
@@ -121,19 +124,6 @@ lp_status lp__writer_commit(lp__writer* writer) {
     int error = sync_fd(ctx, writer->fd);
     const char* verb = "write";
     if (!error) {
-        error = -ctx->io.close(ctx->io.user, writer->fd);
-        writer->fd = -1;               /* closed, whatever it answered */
-        if (error == EINTR) error = 0; /* the data were synced already */
-    }
-    if (!error && !still_ours(writer)) {
-        writer->status = lp__fail(ctx, LP_IO,
-                                  "cannot write %s: another writer has taken its temporary file; "
-                                  "save again",
-                                  writer->path);
-        discard(writer);
-        return writer->status;
-    }
-    if (!error) {
         verb = "rename the temporary file to";
         error = -ctx->io.rename(ctx->io.user, writer->temp_path, writer->path);
     }
@@ -142,6 +132,7 @@ lp_status lp__writer_commit(lp__writer* writer) {
         discard(writer);
         return writer->status;
     }
+    lp__file_close(ctx, writer->fd); /* not before: its lock keeps others from the name. The data are synced already */
     error = sync_folder(ctx, writer->path);
     if (error) writer->status = lp__file_fail(ctx, "sync the folder of", writer->path, error);
     forget(writer);

@@ -45,7 +45,7 @@ void lp_gae(int64_t sequences, const int64_t* offsets, const float* rewards, con
 /* core.masked_whiten */
 void lp_whiten(int64_t n, float* x, bool shift_mean) {
     if (n < 2) {
-        for (int64_t i = 0; i < n; i++) x[i] = 0;
+        for (int64_t i = 0; i < n && shift_mean; i++) x[i] = 0;
         return;
     }
     double mean = 0, square = 0;
@@ -122,7 +122,8 @@ void lp_moments_add(lp_moments* m, int64_t n, const double* x) {
     const double sum = square + m->var * m->count + delta * delta * m->count * count / total;
     m->mean += delta * count / total;
     m->var = sum / total;
-    m->std = total > 1.0 ? sqrt(sum / (total - 1.0)) : 1.0;
+    const double tiny = 1e-12 * (1.0 + m->mean * m->mean);
+    m->std = total > 1.0 && m->var > tiny ? sqrt(sum / (total - 1.0)) : 1.0;
     m->count = total;
 }
 

@@ -74,6 +74,11 @@ failed:
     return NULL;
 }
 
+static lp_tensor no_memory(const lp_params* params) {
+    lp__note_null(params->ctx);
+    return NULL;
+}
+
 lp_tensor lp_param(lp_params* params, const char* name, int64_t rows, int64_t cols) {
     const lp__item* item = find(params, name);
     if (item) {
@@ -86,13 +91,13 @@ lp_tensor lp_param(lp_params* params, const char* name, int64_t rows, int64_t co
     if (!lp__mul_ok((size_t)rows, (size_t)cols, &count)) {
         lp__fail(params->ctx, LP_NOMEM, "parameter %s of %lld x %lld is too large", name, (long long)rows,
                  (long long)cols);
-        return NULL;
+        return no_memory(params);
     }
     void* data = lp__calloc(params->ctx, count, lp__dtype_bytes(params->type));
     lp__node* node = data ? item_add(params, name, rows, cols) : NULL;
     if (!node) {
         lp__free(params->ctx, data);
-        return NULL;
+        return no_memory(params);
     }
     node->t.data = data;
     return &node->t;
@@ -111,11 +116,14 @@ lp_tensor lp_param_randn(lp_params* params, const char* name, int64_t rows, int6
 }
 
 lp_tensor lp_param_tied(lp_params* params, const char* name, lp_tensor base) {
-    if (!base) return NULL; /* it could not be made */
+    if (!base) return no_memory(params); /* it could not be made */
     const lp__item* item = find(params, name);
-    if (item) return &item->node->t;
+    if (item)
+        return LP__REQUIRE(params->ctx, item->node->tied_to == lp__node_of(base), "this name has another parameter")
+                   ? &item->node->t
+                   : NULL;
     lp__node* node = item_add(params, name, base->rows, base->cols);
-    if (!node) return NULL;
+    if (!node) return no_memory(params);
     node->t.data = base->data;
     node->tied_to = lp__node_of(base);
     return &node->t;
@@ -186,39 +194,41 @@ void lp_params_fold(lp_params* params) {
     }
 }
 
-/* ---- gradient norm: squares summed in fixed pieces, the pieces in order ----------------------------- */
+/* ---- sums of squares: in fixed pieces, the pieces in order ------------------------------------------- */
 
-enum { NORM_PIECE = 1 << 16, NORM_PIECES = 64 }; /* numbers in a piece; pieces shared out at a time */
+enum { PIECE = 1 << 16, PIECES = 64 }; /* numbers in a piece; pieces shared out at a time */
 
-typedef struct norm_job {
-    const lp__node* node;
+typedef struct squares_job {
+    const void* x;
+    lp_dtype type;
+    int64_t size;
     const lp__kernels* kernels;
     int64_t first; /* piece of sums[0] */
-    double sums[NORM_PIECES];
-} norm_job;
+    double sums[PIECES];
+} squares_job;
 
-static void norm_piece(void* user, int64_t index, int worker) {
+static void squares_piece(void* user, int64_t index, int worker) {
     (void)worker;
-    norm_job* job = user;
-    const int64_t from = (job->first + index) * NORM_PIECE;
-    const int64_t n = LP__MIN(lp__size(job->node) - from, (int64_t)NORM_PIECE);
-    if (job->node->t.type == LP_F32) {
-        job->sums[index] = job->kernels->sum_squares(n, (const float*)job->node->t.grad + from);
+    squares_job* job = user;
+    const int64_t from = (job->first + index) * PIECE, n = LP__MIN(job->size - from, (int64_t)PIECE);
+    if (job->type == LP_F32) {
+        job->sums[index] = job->kernels->sum_squares(n, (const float*)job->x + from);
         return;
     }
-    const double* g = (const double*)job->node->t.grad + from;
+    const double* x = (const double*)job->x + from;
     double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += g[i] * g[i];
+    for (int64_t i = 0; i < n; i++) sum += x[i] * x[i];
     job->sums[index] = sum;
 }
 
-static double grad_square_sum(lp_ctx* ctx, const lp__node* node) {
-    const int64_t pieces = (lp__size(node) + NORM_PIECE - 1) / NORM_PIECE;
-    norm_job job = {.node = node, .kernels = lp__ctx_kernels(ctx)};
+/* Sum of the squares of the numbers of a node, or of their gradients, in double. */
+static double square_sum(lp_ctx* ctx, const lp__node* node, const void* x) {
+    squares_job job = {.x = x, .type = node->t.type, .size = lp__size(node), .kernels = lp__ctx_kernels(ctx)};
+    const int64_t pieces = (job.size + PIECE - 1) / PIECE;
     double total = 0;
-    for (; job.first < pieces; job.first += NORM_PIECES) {
-        const int64_t n = LP__MIN(pieces - job.first, (int64_t)NORM_PIECES);
-        lp__parallel_for(ctx, n, norm_piece, &job);
+    for (; job.first < pieces; job.first += PIECES) {
+        const int64_t n = LP__MIN(pieces - job.first, (int64_t)PIECES);
+        lp__parallel_for(ctx, n, squares_piece, &job);
         for (int64_t i = 0; i < n; i++) total += job.sums[i];
     }
     return total;
@@ -229,9 +239,18 @@ double lp_params_grad_norm(lp_params* params) {
     double total = 0;
     for (int64_t i = 0; i < params->count; i++) {
         const lp__node* node = params->items[i].node;
-        if (node->t.grad && !node->tied_to) total += grad_square_sum(params->ctx, node);
+        if (node->t.grad && !node->tied_to) total += square_sum(params->ctx, node, node->t.grad);
     }
     return sqrt(total);
+}
+
+bool lp_params_finite(const lp_params* params) {
+    bool finite = true;
+    for (int64_t i = 0; finite && i < params->count; i++) {
+        const lp__node* node = params->items[i].node;
+        if (!node->tied_to) finite = isfinite(square_sum(params->ctx, node, node->t.data));
+    }
+    return finite;
 }
 
 /* The first parameter of `from` that `in` does not have in this shape and type; NULL if it has them all. */

@@ -16,6 +16,20 @@ static lp_status malformed(const lp__safetensors* f, const char* what) {
     return lp__fail(f->ctx, LP_FORMAT, "%s: %s: this is no whole safetensors file", f->path, what);
 }
 
+/* The last tensor ends where the file does. */
+static lp_status check_end(const lp__safetensors* f) {
+    json_int_t last = 0;
+    const char* name;
+    json_t* entry;
+    json_object_foreach(f->header, name, entry) {
+        if (strcmp(name, "__metadata__") == 0) continue;
+        const json_int_t end = json_integer_value(json_array_get(json_object_get(entry, "data_offsets"), 1));
+        last = LP__MAX(last, end);
+    }
+    return last >= 0 && (uint64_t)last == f->size - f->data ? LP_OK
+                                                            : malformed(f, "it is longer or shorter than its tensors");
+}
+
 static lp_status read_header(lp__safetensors* f) {
     uint8_t prefix[8];
     if (f->size < sizeof prefix) return malformed(f, "it is too short");
@@ -32,7 +46,7 @@ static lp_status read_header(lp__safetensors* f) {
     lp__free(f->ctx, text);
     if (status == LP_OK && !json_is_object(f->header)) return malformed(f, "its header is no JSON object");
     f->data = sizeof prefix + length;
-    return status;
+    return status == LP_OK ? check_end(f) : status;
 }
 
 lp_status lp__safetensors_open(lp_ctx* ctx, const char* path, lp__safetensors** out) {

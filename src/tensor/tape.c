@@ -83,10 +83,14 @@ bool lp__inputs_ok(lp_tape* tape, const lp_tensor* inputs, int n_inputs) {
     if (tape->status != LP_OK) return false;
     for (int i = 0; i < n_inputs; i++) {
         if (inputs[i]) continue;
-        /* a parameter that could not be made for want of memory is no mistake of the programmer */
-        const bool no_memory = lp_error_status(tape->ctx) == LP_NOMEM;
-        if (!no_memory) lp__assertion(tape->ctx, "input != NULL", __func__, "an input of an op is NULL");
-        lp__tape_fail(tape, no_memory ? LP_NOMEM : LP_INVALID);
+        if (lp__null_was_given(tape->ctx)) {
+            if (lp_error_status(tape->ctx) != LP_NOMEM)
+                lp__fail(tape->ctx, LP_NOMEM, "an input of an op is NULL: memory did not suffice for a parameter");
+            lp__tape_fail(tape, LP_NOMEM);
+        } else {
+            lp__assertion(tape->ctx, "input != NULL", __FILE__ ":" LP__STR(__LINE__), "an input of an op is NULL");
+            lp__tape_fail(tape, LP_INVALID);
+        }
         return false;
     }
     return true;

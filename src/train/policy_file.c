@@ -58,6 +58,8 @@ static lp_status read_numbers(const lp__safetensors* f, lp_policy* p) {
     for (int64_t i = 0; status == LP_OK && i < lp_params_count(p->params); i++)
         status = lp__safetensors_read(f, lp_params_name(p->params, i), lp_params_get(p->params, i));
     lp_params_changed(p->params);
+    if (status == LP_OK && !lp_params_finite(p->params))
+        status = lp__fail(p->ctx, LP_FORMAT, "a weight of the policy is no finite number: it has diverged");
     return status;
 }
 
@@ -78,7 +80,8 @@ static lp_status load(lp_ctx* ctx, const lp__safetensors* f, const char* path, l
     status = read_shape(ctx, f, path, &def);
     if (status == LP_OK) status = lp_policy_create(ctx, &def, out);
     if (status == LP_INVALID) return lp__fail_at(ctx, LP_FORMAT, "%s", path); /* a size that is none */
-    return status == LP_OK ? read_numbers(f, *out) : status;
+    if (status == LP_OK) status = read_numbers(f, *out);
+    return status == LP_FORMAT && !strstr(lp_error(ctx), path) ? lp__fail_at(ctx, status, "%s", path) : status;
 }
 
 lp_status lp_policy_load(lp_ctx* ctx, const char* path, lp_policy** out, const lp_env_type** type) {

@@ -51,6 +51,8 @@ static lp_status check_def(lp_ctx* ctx, const lp_ppo_def* d) {
         {"target_kl", d->target_kl, 0, 1e300},
         {"score_clip", d->score_clip, 0, 1e300},
         {"micro_batch_size", (double)d->micro_batch_size, 0, 1e9},
+        {"kl_penalty", (double)d->kl_penalty, LP_KL_K1, LP_KL_FULL},
+        {"v_head_init", (double)d->v_head_init, LP_VALUE_UNIFORM, LP_VALUE_ZEROS},
     };
     return lp__ranges_check(ctx, ranges, sizeof ranges / sizeof *ranges);
 }
@@ -81,6 +83,7 @@ lp_status lp_ppo_create(const lp_model* model, lp_weights* policy, const lp_weig
     lp_params* params = lp_weights_params(policy);
     lp_ctx* ctx = lp_params_ctx(params);
     lp_status status = check_def(ctx, def);
+    if (status == LP_OK) status = lp_generate_check(model, &def->generate, 0, NULL, NULL);
     if (status != LP_OK) return status;
     lp_ppo* ppo = lp__calloc(ctx, 1, sizeof *ppo);
     if (!ppo) return LP_NOMEM;

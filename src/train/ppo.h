@@ -45,9 +45,10 @@ struct lp_ppo {
     double generate_seconds;
 };
 
-/* What a model says about the response tokens of a part, [rows, 1]; all NULL after a failure of the tape. */
+/* What a model says about the response tokens of a part, [rows, 1], and the states it says it from, [rows, width]; all NULL
+ * after a failure of the tape. */
 typedef struct lp__said {
-    lp_tensor log_prob, value, entropy;
+    lp_tensor states, log_prob, value, entropy;
 } lp__said;
 typedef enum lp__ask { LP__ASK_LOG_PROB = 0, LP__ASK_VALUE = 1, LP__ASK_ENTROPY = 2 } lp__ask;
 

@@ -66,12 +66,11 @@ static lp_tensor predicting_states(lp_ppo* ppo, const lp_weights* weights, const
 }
 
 lp__said lp__part_forward(lp_ppo* ppo, const lp_weights* weights, const lp__part* part, unsigned ask) {
-    lp__said said = {0};
-    lp_tensor states = predicting_states(ppo, weights, part);
+    lp__said said = {.states = predicting_states(ppo, weights, part)};
     lp_tensor target = lp_const_i32(ppo->tape, part->rows, 1, part->target);
     lp_tensor* entropy = ask & LP__ASK_ENTROPY ? &said.entropy : NULL;
-    said.log_prob = lp_model_log_prob(ppo->tape, weights, states, target, 1.0, entropy);
-    if (ask & LP__ASK_VALUE) said.value = lp_linear(ppo->tape, states, ppo->value_weight, ppo->value_bias);
+    said.log_prob = lp_model_log_prob(ppo->tape, weights, said.states, target, 1.0, entropy);
+    if (ask & LP__ASK_VALUE) said.value = lp_linear(ppo->tape, said.states, ppo->value_weight, ppo->value_bias);
     return lp_tape_status(ppo->tape) == LP_OK ? said : (lp__said){0};
 }
 
@@ -83,26 +82,21 @@ static void scatter(const lp__part* part, const float* column, float* to) {
     }
 }
 
-/* The states that predict the response tokens, in the trainer's arena; NULL after a failure. */
-static float* keep_states(lp_ppo* ppo, const lp_weights* weights, const lp__part* part) {
-    lp_tape_reset(ppo->tape);
-    lp_tensor states = predicting_states(ppo, weights, part);
-    if (!states) return NULL;
+/* A copy of states in the trainer's arena; NULL when out of memory. */
+static float* keep(lp_ppo* ppo, lp_tensor states) {
     const size_t bytes = (size_t)(states->rows * states->cols) * sizeof(float);
     float* kept = lp__arena_alloc(&ppo->arena, bytes);
     if (kept) memcpy(kept, states->data, bytes);
     return kept;
 }
 
-/* KL(policy || reference) over the whole vocabulary, for each response token of a part, into the rollout. The tape holds
- * the logits of a few rows at a time. */
-static lp_status full_kl(lp_ppo* ppo, const lp__part* part) {
+/* KL(policy || reference) over the whole vocabulary, for each response token of a part, into the rollout, from the states
+ * of both. The tape holds the logits of a few rows at a time. */
+static lp_status full_kl(lp_ppo* ppo, const lp__part* part, const float* h, const float* h_ref) {
     lp_tape* t = ppo->tape;
     const int64_t width = lp_model_get_shape(ppo->model).width;
-    const float* h = keep_states(ppo, ppo->policy, part);
-    const float* h_ref = h ? keep_states(ppo, ppo->reference, part) : NULL;
-    float* kl = h_ref ? lp__arena_alloc(&ppo->arena, (size_t)part->rows * sizeof(float)) : NULL;
-    if (!kl) return lp_tape_status(t) != LP_OK ? lp_tape_status(t) : LP_NOMEM;
+    float* kl = lp__arena_alloc(&ppo->arena, (size_t)part->rows * sizeof(float));
+    if (!kl) return LP_NOMEM;
     for (int64_t from = 0; from < part->rows; from += KL_ROWS) {
         const int64_t n = LP__MIN(part->rows - from, (int64_t)KL_ROWS);
         lp_tape_reset(t);
@@ -118,16 +112,20 @@ static lp_status full_kl(lp_ppo* ppo, const lp__part* part) {
 
 static lp_status score_part(lp_ppo* ppo, const lp__part* part) {
     lp__rollout* r = &ppo->rollout;
+    const bool full = ppo->def.kl_penalty == LP_KL_FULL;
     lp_tape_reset(ppo->tape);
     const lp__said said = lp__part_forward(ppo, ppo->policy, part, LP__ASK_VALUE);
     if (!said.log_prob) return lp_tape_status(ppo->tape);
     scatter(part, lp_f32(said.log_prob), r->log_prob);
     scatter(part, lp_f32(said.value), r->value);
+    const float* h = full ? keep(ppo, said.states) : NULL;
     lp_tape_reset(ppo->tape);
     const lp__said ref = lp__part_forward(ppo, ppo->reference, part, LP__ASK_LOG_PROB);
     if (!ref.log_prob) return lp_tape_status(ppo->tape);
     scatter(part, lp_f32(ref.log_prob), r->ref_log_prob);
-    return ppo->def.kl_penalty == LP_KL_FULL ? full_kl(ppo, part) : LP_OK;
+    if (!full) return LP_OK;
+    const float* h_ref = keep(ppo, ref.states);
+    return h && h_ref ? full_kl(ppo, part, h, h_ref) : LP_NOMEM;
 }
 
 lp_status lp__ppo_score_pass(lp_ppo* ppo, const lp_generation* b) {

@@ -181,11 +181,11 @@ static lp_status mini_batch(lp_ppo* ppo, const lp_generation* b, const int32_t* 
     return status;
 }
 
-/* A step is whole or leaves no trace: before the first of several updates all that they move is remembered. */
-static lp_status undo(lp_ppo* ppo, lp_status status, int64_t updates, int64_t of) {
-    if (updates > 0) lp_optim_rollback(ppo->optim);
+/* A step is whole or leaves no trace: before its first update all that they move was remembered. */
+static lp_status undo(lp_ppo* ppo, lp_status status, int64_t update, int64_t of) {
+    lp_optim_rollback(ppo->optim);
     return lp__fail_at(ppo->ctx, status, "step %lld, update %lld of %lld", (long long)ppo->steps + 1,
-                       (long long)updates + 1, (long long)of);
+                       (long long)update, (long long)of);
 }
 
 static lp_status epochs(lp_ppo* ppo, const lp_generation* b, const int32_t* permutations, lp_ppo_metrics* m) {
@@ -193,10 +193,8 @@ static lp_status epochs(lp_ppo* ppo, const lp_generation* b, const int32_t* perm
     int32_t* order = ppo->rollout.order;
     const int64_t most = d->ppo_epochs * (b->sequences / d->mini_batch_size);
     int64_t steps = 0;
-    if (most > 1) {
-        lp_status status = lp_optim_savepoint(ppo->optim);
-        if (status != LP_OK) return status;
-    }
+    lp_status status = lp_optim_savepoint(ppo->optim);
+    if (status != LP_OK) return status;
     for (int64_t epoch = 0; epoch < d->ppo_epochs; epoch++) {
         if (permutations) {
             memcpy(order, permutations + epoch * b->sequences, (size_t)b->sequences * sizeof *order);
@@ -206,11 +204,17 @@ static lp_status epochs(lp_ppo* ppo, const lp_generation* b, const int32_t* perm
         }
         double policy_kl = 0;
         for (int64_t i = 0; i < b->sequences; i += d->mini_batch_size, steps++) {
-            lp_status status = mini_batch(ppo, b, order + i, m, &policy_kl, steps == 0);
-            if (status != LP_OK) return undo(ppo, status, steps, most);
+            status = mini_batch(ppo, b, order + i, m, &policy_kl, steps == 0);
+            if (status != LP_OK) return undo(ppo, status, steps + 1, most);
         }
         if (d->early_stopping && policy_kl > 1.5 * d->target_kl) break;
     }
+    if (!lp_params_finite(lp_weights_params(ppo->policy)))
+        return undo(ppo,
+                    lp__fail(ppo->ctx, LP_NONFINITE,
+                             "a weight is no finite number any more: the step is refused, nothing moved; lower the "
+                             "learning rate"),
+                    steps, most);
     double* means[] = {&m->loss_policy,     &m->loss_value,      &m->loss_total,      &m->policy_entropy,
                        &m->policy_approxkl, &m->policy_policykl, &m->policy_clipfrac, &m->policy_advantages_mean,
                        &m->policy_ratio,    &m->returns_mean,    &m->returns_var,     &m->val_vpred,

@@ -13,6 +13,7 @@ for word in n_timesteps clip_range_vf init_kl_coef; do # both kinds of PPO
     expect 0 "^  --$word " "$logpi" train ppo --help
     expect 0 "^  --$word " "$logpi" train ppo --env CartPole-v1 -h
 done
+expect 0 '^       logpi train ppo \[--model MODEL\] --prompt TEXT' "$logpi" train ppo --help
 expect 0 '^  --log_interval N .*\[100\]$' "$logpi" train a2c --help
 "$logpi" train a2c --help | grep -q clip_range && wrong "the help of a2c has options of ppo"
 expect 0 '^CartPole-v1 +4 numbers +one of 2 +500 +475  ' "$logpi" envs
@@ -64,9 +65,11 @@ expect 0 'mean return' "${ppo[@]}" --log_interval 0 --output_dir "$work/quiet"
 [ "$(grep -c '^step' "$work/err")" = 0 ] || wrong "--log_interval 0 shows progress"
 expect 0 'mean return' "${ppo[@]}" --log_interval 5 --output_dir "$work/fifth"
 [ "$(grep -o '^step [0-9]*' "$work/err" | xargs)" = 'step 1000 step 2000' ] || wrong "--log_interval 5 shows other steps"
-script -qec "$(printf '%q ' "${ppo[@]}" --output_dir "$work/terminal")" /dev/null </dev/null >"$work/shown"
+script -qec "$(printf '%q ' "${ppo[@]/#50/5}" --output_dir "$work/terminal")" /dev/null </dev/null >"$work/shown"
 [ "$(tr -d '\n' <"$work/shown" | grep -o $'\rstep 2000/2000' | wc -l)" = 1 ] &&
     [ "$(grep -c 'step [0-9]*/2000' "$work/shown")" = 1 ] || wrong "a terminal gets more than one line of progress"
+[ "$(grep -o $'\rstep' "$work/shown" | wc -l)" -lt 100 ] || wrong "a terminal gets each of 100 rollouts"
+grep -q '^logpi: the policy after' "$work/shown" || wrong "on a terminal the line of progress does not end"
 
 # ---- settings reach the trainer
 expect 0 'mean return' "${ppo[@]}" --learning_rate lin_0.001 --clip_range lin_0.2 --net_arch 16,8,4 --activation_fn relu \
@@ -220,7 +223,7 @@ damage 's/"dtype":"F32"/"dtype":"X32"/' ''
 damage 's/"shape":\[64,4\]/"shape":[64,8]/' ''
 damage 's/"shape":\[64,4\]/"shape":[16,4]/' ''
 (head -c $((size - 4)) "$policy" && printf '\0\0\xc0\x7f') >"$work/nan.safetensors"
-expect 3 'nan.safetensors: some of its weights are not finite' "$logpi" eval "$work/nan.safetensors"
+expect 3 'nan.safetensors: a weight of the policy is no finite number' "$logpi" eval "$work/nan.safetensors"
 "$logpi" train ppo --model "$tiny" --prompt a --reward contains:a --max_new_tokens 2 --output_dir "$work/language" >/dev/null 2>&1
 expect 3 'language is a folder without final/policy.safetensors' "$logpi" eval "$work/language"
 expect 3 'model.safetensors: it is no policy' "$logpi" eval "$work/language/final/model.safetensors"
@@ -272,6 +275,8 @@ expect 130 'stopped by signal 2' "${stopped[@]}" "$logpi" eval "$work/run" --epi
 # ---- figures
 expect 0 '^env CartPole-v1 n_envs=64: [0-9]+ steps/s' "$logpi" bench env --seconds 0.05
 expect 0 '"unit":"steps/s".*"threads":2,"env":"CartPole-v1","n_envs":200\}' "$logpi" bench env --n_envs 200 --threads 2 --seconds 0.05 --json
+sed -E 's/.*"rate":([^,]*),.*"seconds":([^,]*),.*/\1 \2/' "$work/out" | awk '{ exit !(($1 * $2 - 200) ^ 2 < 1) }' ||
+    wrong "the rate of bench env does not count environments"
 expect 0 '^ppo CartPole-v1 n_envs=8: [0-9]+ steps/s' "$logpi" bench ppo --seconds 0.05
 expect 2 'bench env has no option --d' "$logpi" bench env --d 3
 expect 2 'bench ppo has no option --n_envs' "$logpi" bench ppo --n_envs 3

@@ -144,7 +144,7 @@ MUTANTS = [
      ["train/trl_steps"]),
     ("packed weights outlive a rollback", OPTIM, "    lp_params_changed(optim->params);\n}", "}", ["tensor/optim"]),
     ("a rollback keeps the count of steps", OPTIM, "    optim->steps = optim->saved_steps;\n", "", ["tensor/optim"]),
-    ("a refused step keeps the updates before", TRAIN, "    if (updates > 0) lp_optim_rollback(ppo->optim);\n", "",
+    ("a refused step keeps the updates before", TRAIN, "    lp_optim_rollback(ppo->optim);\n", "",
      ["train/failures"]),
     ("a stale batch does not show", TRAIN, "m.ratio_max_dev = sampling_dev(ppo, batch);", "sampling_dev(ppo, batch);",
      ["train/ppo"]),

@@ -248,7 +248,7 @@ static void ruled_out(void** state) {
     lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
     for (int type = LP_F32; type <= LP_F64; type++) {
         lp_tape* t = lp_tape_create(ctx, (lp_dtype)type);
-        const double z[3] = {0, -INFINITY, log(3)}, other[3] = {log(2), -INFINITY, 0}, all[3] = {0, 0, 0};
+        const double z[3] = {0, -(double)INFINITY, log(3)}, other[3] = {log(2), -(double)INFINITY, 0}, all[3] = {0, 0, 0};
         lp_tensor in = lp_input_f64(t, 1, 3, z), in_q = lp_input_f64(t, 1, 3, other);
         lp_dist p = lp_categorical(t, in), q = lp_categorical(t, in_q), r = lp_categorical(t, lp_const_f64(t, 1, 3, all));
         lp_tensor entropy = lp_entropy(t, p), kl = lp_kl(t, p, q);
@@ -258,6 +258,12 @@ static void ruled_out(void** state) {
         assert_close(lp_item(kl), d, 1e-6);
         assert_close(lp_item(lp_kl(t, p, r)), log(3) - h, 1e-6);
         assert_true(isinf(lp_item(lp_kl(t, r, p))));
+        lp_tape* masked = lp_tape_create(ctx, (lp_dtype)type); /* an infinite divergence that does not count */
+        lp_tensor in_r = lp_input_f64(masked, 1, 3, all);
+        lp_tensor infinite = lp_kl(masked, lp_categorical(masked, in_r), lp_categorical(masked, lp_const_f64(masked, 1, 3, z)));
+        assert_int_equal(lp_backward(masked, lp_clamp(masked, infinite, 0, 10)), LP_OK);
+        for (int j = 0; j < 3; j++) assert_close(lp_grad_at(in_r, 0, j), 0, 0);
+        lp_tape_destroy(masked);
         assert_int_equal(lp_backward(t, lp_add(t, entropy, kl)), LP_OK);
         /* dH/dz_j = -p_j (log p_j + H);  dD/dz_j = p_j (log p_j/q_j - D);  dD/dzq_j = q_j - p_j */
         const double pj[3] = {0.25, 0, 0.75}, qj[3] = {2.0 / 3, 0, 1.0 / 3};
@@ -276,7 +282,7 @@ static void entropy_without_the_mean(void** state) {
     (void)state;
     lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
     lp_tape* t = lp_tape_create(ctx, LP_F64);
-    const double mean[2] = {INFINITY, 1}, log_std[2] = {0.3, -0.2};
+    const double mean[2] = {(double)INFINITY, 1}, log_std[2] = {0.3, -0.2};
     lp_dist pi = lp_gaussian(t, lp_const_f64(t, 1, 2, mean), lp_const_f64(t, 1, 2, log_std));
     assert_close(lp_item(lp_entropy(t, pi)), 1.0 + log(2 * acos(-1)) + 0.1, 1e-12);
     lp_ctx_destroy(ctx);

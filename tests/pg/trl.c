@@ -337,6 +337,16 @@ static void one_score(void** state) {
     lp_moments_add(&running, 1, &score);
     assert_close(running.mean, 3, 1e-12);
     assert_close(running.std, 1, 0);
+    for (int i = 0; i < 3; i++) lp_moments_add(&running, 1, &score); /* nor have equal ones */
+    assert_close(running.std, 1, 0);
+    const double other = 5;
+    lp_moments_add(&running, 1, &other);
+    assert_close(running.std, sqrt(0.8), 1e-9);
+    float one = 2.5f;
+    lp_whiten(1, &one, false); /* its mean is put back */
+    assert_close(one, 2.5, 0);
+    lp_whiten(1, &one, true);
+    assert_close(one, 0, 0);
 }
 
 /* Numbers that are large beside their spread keep it. */

@@ -24,7 +24,7 @@ static int stop(void** state) {
 
 /* Parses one option of a scope; NULL if it is refused. */
 static lp_options* parse(lp_scope scope, const char* word) {
-    static char copy[256]; /* it must outlive the result */
+    static char copy[256]; /* the options point into it */
     snprintf(copy, sizeof copy, "%s", word);
     char* argv[] = {copy};
     lp_options* options;

@@ -198,6 +198,42 @@ static void no_memory_for_a_parameter(void** state) {
     lp_rng rng = lp_rng_philox(0, LP_FOR_TEST, 0, 0);
     assert_null(lp_log_prob(t, pi, lp_sample(t, pi, &rng)));
     assert_int_equal(lp_tape_status(t), LP_NOMEM);
+    lp_fail(ctx, LP_NOT_FOUND, "something else went wrong in between"); /* it is no mistake all the same */
+    lp_tape_reset(t);
+    assert_null(lp_exp(t, w));
+    assert_int_equal(lp_tape_status(t), LP_NOMEM);
+    assert_int_equal(lp_error_status(ctx), LP_NOMEM);
+    lp_ctx_destroy(ctx);
+}
+
+static void count_assertion(void* user, const char* condition, const char* where, const char* message) {
+    (void)condition, (void)where, (void)message;
+    ++*(int*)user;
+}
+
+/* A lack of memory elsewhere does not excuse a NULL: the hook is told. And a name that is taken is no tied use. */
+static void mistakes_after_a_lack_of_memory(void** state) {
+    (void)state;
+    size_t limit = (size_t)8 << 20;
+    int assertions = 0;
+    lp_ctx_def def = lp_ctx_def_default();
+    def.alloc = bounded_alloc;
+    def.alloc_user = &limit;
+    def.assertion = count_assertion;
+    def.assert_user = &assertions;
+    lp_ctx* ctx = lp_ctx_create(&def, NULL, 0);
+    lp_tape* t = lp_tape_create(ctx, LP_F32);
+    assert_null(lp_zeros(t, 4096, 4096));
+    assert_int_equal(lp_tape_status(t), LP_NOMEM);
+    lp_tape_reset(t);
+    assert_null(lp_exp(t, NULL));
+    assert_int_equal(lp_tape_status(t), LP_INVALID);
+    assert_int_equal(assertions, 1);
+    lp_params* params = lp_params_create(ctx, LP_F32, true);
+    lp_tensor a = lp_param(params, "a", 2, 3);
+    lp_param(params, "b", 1, 1);
+    assert_null(lp_param_tied(params, "b", a));
+    assert_int_equal(assertions, 2);
     lp_ctx_destroy(ctx);
 }
 
@@ -273,6 +309,7 @@ int main(void) {
         cmocka_unit_test(copies),
         cmocka_unit_test(copies_are_whole),
         cmocka_unit_test(no_memory_for_a_parameter),
+        cmocka_unit_test(mistakes_after_a_lack_of_memory),
         cmocka_unit_test(the_norm_needs_no_memory),
         cmocka_unit_test(frozen_sets_are_constant),
         cmocka_unit_test(norm),

@@ -175,12 +175,33 @@ static void early_stopping(void** state) {
     assert_true(weights_with_target_kl(4, 1e9, &unused) == four);
 }
 
+/* Settings that are none are found when the trainer is made. */
+static void bad_settings(void** state) {
+    (void)state;
+    rig r;
+    const lp_ppo_def good = settings();
+    set_up(&r, 1, &good);
+    for (int k = 0; k < 4; k++) {
+        lp_ppo_def def = good;
+        static const char* const named[] = {"kl_penalty", "temperature", "max_new_tokens", "gamma"};
+        if (k == 0) def.kl_penalty = (lp_kl_penalty)77;
+        if (k == 1) def.generate.temperature = -3;
+        if (k == 2) def.generate.max_new_tokens = 1 << 20;
+        if (k == 3) def.gamma = 1.5;
+        lp_ppo* ppo;
+        assert_int_equal(lp_ppo_create(r.model, r.policy, r.reference, &def, &ppo), LP_INVALID);
+        assert_null(ppo);
+        assert_non_null(strstr(lp_error(r.ctx), named[k]));
+    }
+    lp_ctx_destroy(r.ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_long_prompt_is_refused),
         cmocka_unit_test(min_new_tokens),
         cmocka_unit_test(minibatches_over_the_ratio_threshold),
-        cmocka_unit_test(early_stopping),
+        cmocka_unit_test(early_stopping), cmocka_unit_test(bad_settings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

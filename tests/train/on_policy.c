@@ -181,6 +181,26 @@ static void divergence_is_undone(void** state) {
     lp_ctx_destroy(r.ctx);
 }
 
+/* A gradient may be finite and the weight that it leads to not: that update is undone, too. */
+static void infinite_weights_are_undone(void** state) {
+    (void)state;
+    rig r;
+    lp_on_policy_def def = settings();
+    def.algorithm = LP_A2C; /* one update */
+    def.optimizer = LP_SGD;
+    def.max_grad_norm = 0;
+    def.learning_rate.initial = 1e6;
+    def.vf_coef = 1e9;
+    set_up(&r, 1, &walk_type, 3, &def);
+    lp_f32(lp_params_find(r.policy->params, "critic.2.bias"))[0] = 1e25f;
+    const uint64_t before = digest(r.policy);
+    assert_int_equal(lp_on_policy_step(r.trainer, NULL), LP_NONFINITE);
+    assert_non_null(strstr(lp_error(r.ctx), "a weight"));
+    assert_true(digest(r.policy) == before);
+    assert_true(lp_params_finite(r.policy->params));
+    lp_ctx_destroy(r.ctx);
+}
+
 static void cancelled(void** state) {
     (void)state;
     rig r;
@@ -335,6 +355,13 @@ static void files(void** state) {
         }
     }
     assert_true(refused > 1000);
+    bytes[n] = 0;
+    write_bytes(bytes, n + 1); /* a byte too many */
+    assert_int_equal(lp_policy_load(r.ctx, path, &again, NULL), LP_FORMAT);
+    lp_f32(lp_params_find(r.policy->params, "actor.1.bias"))[3] = NAN;
+    assert_int_equal(lp_policy_save(r.policy, lp_env_find("CartPole-v1"), path), LP_OK);
+    assert_int_equal(lp_policy_load(r.ctx, path, &again, NULL), LP_FORMAT);
+    assert_non_null(strstr(lp_error(r.ctx), path));
     remove(path);
     assert_int_equal(lp_policy_load(r.ctx, path, &again, NULL), LP_NOT_FOUND);
     lp_ctx_destroy(r.ctx);
@@ -368,6 +395,7 @@ int main(void) {
         cmocka_unit_test(truncated_and_terminated),
         cmocka_unit_test(bad_rewards),
         cmocka_unit_test(divergence_is_undone),
+        cmocka_unit_test(infinite_weights_are_undone),
         cmocka_unit_test(cancelled),
         cmocka_unit_test(allocates_nothing_after_the_first_step),
         cmocka_unit_test(all_learn),
