@@ -78,12 +78,10 @@ static lp_status negated(lesson* l, const bandit* b, const double* theta) {
         descend(l->ctx, b->x, negative_reward, b->reward, eta, descended, &value, grad);
     lesson_text(l,
                 "A reward is to be raised, a loss to be lowered. Who has a minimiser and wants a "
-                "reward may define "
-                "the loss as the negative reward, −E[r], and take the same step. Three actions pay "
-                "%g, %g and %g. "
-                "On the left E[r]~=~Σ_a~p_a~r_a is climbed, its gradient by differences; on the "
-                "right an optimizer "
-                "descends −E[r], which the tape differentiated. Θ after the step, η~=~%g:",
+                "reward may define the loss as the negative reward, −E[r], and take the same step. "
+                "Three actions pay %g, %g and %g. On the left E[r]~=~Σ_a~p_a~r_a is climbed, its "
+                "gradient by differences; on the right an optimizer descends −E[r], which the tape "
+                "differentiated. Θ after the step, η~=~%g:",
                 b->reward[0], b->reward[1], b->reward[2], eta);
     lesson_formula(l, "Θ + η ∇E[r]  =  Θ − η ∇(−E[r])");
     lesson_sides(l, "ascent on E[r]", "descent on −E[r]");
@@ -104,20 +102,16 @@ static lp_status same_step(lesson* l, const bandit* b, const double* theta, int6
     const lp_status status = descend(l->ctx, b->x, surrogate, &drawn, eta, descended, &value, grad);
     lesson_text(l,
                 "But E[r] is rarely known: an action is drawn, and pays. What programs then "
-                "descend, with that "
-                "action and its reward held fixed, is L~=~−r~log~π(a|x). This is a surrogate: it "
-                "is there to be "
-                "differentiated. Here a~=~%d was drawn and pays r~=~%g; on the left the policy's "
-                "own update, on "
-                "the right descent on L:",
+                "descend, with that action and its reward held fixed, is L~=~−r~log~π(a|x). This "
+                "is a surrogate: it is there to be differentiated. Here a~=~%d was drawn and pays "
+                "r~=~%g; on the left the policy's own update, on the right descent on L:",
                 (int)a, drawn.r);
     lesson_formula(l, "Θ + η r ∇log π(a|x)  =  Θ − η ∇L,   L = −r log π(a|x)");
     lesson_sides(l, "r ∇log π, added", "descent on L");
     lesson_matrix(l, D, K, climbed, descended, 1e-14, "Θ");
     if (status == LP_OK) {
         lesson_text(l, "L is not −r. It is positive where r is, shrinks to~0 as the action becomes "
-                       "certain, and says "
-                       "nothing of how much is earned:");
+                       "certain, and says nothing of how much is earned:");
         lesson_sides(l, "L", "−r");
         lesson_apart(l, value, -drawn.r, drawn.r, "the action drawn");
     }
@@ -143,8 +137,7 @@ static lp_status on_average(lesson* l, const bandit* b, const double* theta) {
     lesson_sides(l, "E[L]", "−E[r]");
     lesson_apart(l, mean_loss, -earned, earned, "all actions, enumerated");
     lesson_text(l, "What L shares with −E[r] is the gradient, and that on average only. Of the "
-                   "three actions, each "
-                   "weighed with its probability:");
+                   "three actions, each weighed with its probability:");
     lesson_formula(l, "E[∇L] = Σ_a p_a ∇(−r_a log p_a) = −∇E[r]");
     lesson_sides(l, "E[∇L], tape", "−∇E[r]");
     lesson_matrix(l, D, K, mean_grad, gradient, 1e-9, "∂/∂Θ");
@@ -187,13 +180,11 @@ static lp_status stored_gradient(lesson* l) {
     lesson_text(
         l,
         "The sign shows where a program prints theta.grad after loss.backward(): that is the "
-        "gradient of "
-        "the loss, so what stands there is minus the direction in which the policy improves. A "
-        "PyTorch "
-        "program draws x of 4 numbers, Θ of 4~×~3 and an action, and calls backward() on the loss "
-        "−log~π(a|x)~·~reward (it is what logpi step --autograd does). After "
-        "torch.manual_seed(%llu), "
-        "reward 1, on logpi's tape in float, beside the closed form in double:",
+        "gradient of the loss, so what stands there is minus the direction in which the policy "
+        "improves. A PyTorch program draws x of 4 numbers, Θ of 4~×~3 and an action, and calls "
+        "backward() on the loss −log~π(a|x)~·~reward (it is what logpi step --autograd does). "
+        "After torch.manual_seed(%llu), reward 1, on logpi's tape in float, beside the closed form "
+        "in double:",
         (unsigned long long)l->seed);
     lesson_formula(l, "theta.grad = −reward · x (e_a − p)ᵀ");
     lesson_sides(l, "theta.grad", "−r x (e_a − p)ᵀ");

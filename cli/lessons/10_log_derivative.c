@@ -128,8 +128,8 @@ static void ratios(lesson* l) {
     for (int i = 0; i < D * K; i++) by_score[i] *= rho;
     lesson_text(l,
                 "PPO has such a quotient: how much likelier Θ makes an action than the policy that "
-                "drew it. The old "
-                "policy does not depend on Θ, so its logarithm drops out. Here ρ~=~%.4f:",
+                "drew it. The old policy does not depend on Θ, so its logarithm drops out. Here "
+                "ρ~=~%.4f:",
                 rho);
     lesson_formula(l, "ρ = π_Θ(a|x)/π_old(a|x),   ∇log ρ = ∇log π_Θ(a|x),   ∇ρ = ρ ∇log π_Θ(a|x)");
     lesson_sides(l, "differences of ρ", "ρ x (e_a − p)ᵀ");
