@@ -1,11 +1,36 @@
-/* Lesson 4: a loss is a reward with the other sign as far as the step goes, and something else in what it means. */
+/* Lesson 4: a loss may be a negative reward, or a surrogate that shares its gradient; what they
+ * mean is another matter. */
 #include "lessons.h"
 #include <math.h>
 
 enum { D = 2, K = 3 };
 
-/* One step of gradient descent on -r log pi(a|x), by the tape and an optimizer that knows nothing of rewards. */
-static lp_status descend(lp_ctx* ctx, const double* x, double* theta, int32_t a, double r, double eta) {
+/* A loss on the tape, made of the logits [1, K]. */
+typedef lp_tensor (*loss_of)(lp_tape* t, lp_tensor logits, const void* user);
+
+/* An action and what it paid. */
+typedef struct paid {
+    int32_t a;
+    double r;
+} paid;
+
+/* -r log pi(a|x) */
+static lp_tensor surrogate(lp_tape* t, lp_tensor logits, const void* user) {
+    const paid* one = user;
+    lp_dist pi = lp_categorical(t, logits);
+    return lp_scale(t, lp_log_prob(t, pi, lp_const_i32(t, 1, 1, &one->a)), -one->r);
+}
+
+/* -E[r] = -sum_a p_a r_a */
+static lp_tensor negative_reward(lp_tape* t, lp_tensor logits, const void* user) {
+    lp_tensor rewards = lp_const_f64(t, 1, K, user);
+    return lp_scale(t, lp_sum(t, lp_mul(t, lp_softmax(t, logits), rewards)), -1);
+}
+
+/* One step of gradient descent by the tape and an optimizer that knows nothing of rewards. theta
+ * [D, K] is moved; *value and grad [D, K] are the loss and its gradient where the step began. */
+static lp_status descend(lp_ctx* ctx, const double* x, loss_of make, const void* user, double eta,
+                         double* theta, double* value, double* grad) {
     lp_optim_def def = lp_optim_def_default(LP_SGD);
     lp_optim* optim = NULL;
     def.learning_rate = eta;
@@ -16,33 +41,111 @@ static lp_status descend(lp_ctx* ctx, const double* x, double* theta, int32_t a,
     lp_status status = parameter ? lp_optim_create(params, &def, &optim) : LP_NOMEM;
     if (status != LP_OK) return status;
     for (int i = 0; i < D * K; i++) lp_f64(parameter)[i] = theta[i];
-    lp_dist pi = lp_categorical(t, lp_matmul(t, lp_const_f64(t, 1, D, x), parameter));
-    lp_tensor loss = lp_scale(t, lp_log_prob(t, pi, lp_const_i32(t, 1, 1, &a)), -r);
+    lp_tensor loss = make(t, lp_matmul(t, lp_const_f64(t, 1, D, x), parameter), user);
     status = lp_backward(t, loss);
-    if (status == LP_OK) status = lp_optim_step(optim, NULL);
+    if (status != LP_OK) return status;
+    *value = lp_item(loss);
+    for (int i = 0; i < D * K; i++) grad[i] = lp_grad_at(parameter, 0, i);
+    status = lp_optim_step(optim, NULL);
     for (int i = 0; i < D * K; i++) theta[i] = lp_at(parameter, 0, i);
     return status;
 }
 
-static lp_status same_step(lesson* l, lp_rng* rng) {
-    const double r = 1.7, eta = 0.1;
-    double x[D], climbed[D * K], descended[D * K], p[K];
-    lesson_draw(rng, D, x);
-    lesson_draw(rng, D * K, climbed);
-    for (int i = 0; i < D * K; i++) descended[i] = climbed[i];
-    lp_softmax_policy_probs(D, K, climbed, x, p);
-    const int64_t a = lp_softmax_policy_sample(rng, K, p);
-    lp_softmax_policy_update(D, K, climbed, x, p, a, eta, r);
-    const lp_status status = descend(l->ctx, x, descended, (int32_t)a, r, eta);
-    lesson_text(l, "A reward is to be raised, a loss to be lowered. Who has a minimiser and wants a reward may write "
-                   "L~=~−r~log~π(a|x): going down L is going up the reward. Below an action is drawn and pays r~=~1.7; "
-                   "on the left the policy's own update climbs, on the right an optimizer descends L, which the tape "
-                   "differentiated. Θ after the step:");
-    lesson_formula(l, "Θ + η r ∇log π(a|x)  =  Θ − η ∇(−r log π(a|x))");
-    lesson_sides(l, "ascent on r", "descent on −r");
-    lesson_matrix(l, D, K, climbed, descended, 1e-14, "Θ");
+/* ---- a loss that is the negative reward
+ * ------------------------------------------------------------ */
+
+/* A state, and what each action pays there. */
+typedef struct bandit {
+    double x[D], reward[K];
+} bandit;
+
+static double expected_reward(const double* theta, const void* user) {
+    const bandit* b = user;
+    double p[K];
+    lp_softmax_policy_probs(D, K, theta, b->x, p);
+    return lesson_dot(K, p, b->reward);
+}
+
+static lp_status negated(lesson* l, const bandit* b, const double* theta) {
+    const double eta = 0.1;
+    double gradient[D * K], climbed[D * K], descended[D * K], grad[D * K], value;
+    lesson_gradient(expected_reward, b, D * K, theta, gradient);
+    for (int i = 0; i < D * K; i++) {
+        climbed[i] = theta[i] + eta * gradient[i];
+        descended[i] = theta[i];
+    }
+    const lp_status status =
+        descend(l->ctx, b->x, negative_reward, b->reward, eta, descended, &value, grad);
+    lesson_text(l,
+                "A reward is to be raised, a loss to be lowered. Who has a minimiser and wants a "
+                "reward may define the loss as the negative reward, −E[r], and take the same step. "
+                "Three actions pay %g, %g and %g. On the left E[r]~=~Σ_a~p_a~r_a is climbed, its "
+                "gradient by differences; on the right an optimizer descends −E[r], which the tape "
+                "differentiated. Θ after the step, η~=~%g:",
+                b->reward[0], b->reward[1], b->reward[2], eta);
+    lesson_formula(l, "Θ + η ∇E[r]  =  Θ − η ∇(−E[r])");
+    lesson_sides(l, "ascent on E[r]", "descent on −E[r]");
+    lesson_matrix(l, D, K, climbed, descended, 1e-10, "Θ");
     return status;
 }
+
+/* ---- the surrogate
+ * --------------------------------------------------------------------------------- */
+
+static lp_status same_step(lesson* l, const bandit* b, const double* theta, int64_t a) {
+    const double eta = 0.1;
+    const paid drawn = {(int32_t)a, b->reward[a]};
+    double climbed[D * K], descended[D * K], p[K], grad[D * K], value;
+    for (int i = 0; i < D * K; i++) climbed[i] = descended[i] = theta[i];
+    lp_softmax_policy_probs(D, K, theta, b->x, p);
+    lp_softmax_policy_update(D, K, climbed, b->x, p, a, eta, drawn.r);
+    const lp_status status = descend(l->ctx, b->x, surrogate, &drawn, eta, descended, &value, grad);
+    lesson_text(l,
+                "But E[r] is rarely known: an action is drawn, and pays. What programs then "
+                "descend, with that action and its reward held fixed, is L~=~−r~log~π(a|x). This "
+                "is a surrogate: it is there to be differentiated. Here a~=~%d was drawn and pays "
+                "r~=~%g; on the left the policy's own update, on the right descent on L:",
+                (int)a, drawn.r);
+    lesson_formula(l, "Θ + η r ∇log π(a|x)  =  Θ − η ∇L,   L = −r log π(a|x)");
+    lesson_sides(l, "r ∇log π, added", "descent on L");
+    lesson_matrix(l, D, K, climbed, descended, 1e-14, "Θ");
+    if (status == LP_OK) {
+        lesson_text(l, "L is not −r. It is positive where r is, shrinks to~0 as the action becomes "
+                       "certain, and says nothing of how much is earned:");
+        lesson_sides(l, "L", "−r");
+        lesson_apart(l, value, -drawn.r, drawn.r, "the action drawn");
+    }
+    return status;
+}
+
+/* By enumeration: E[L] and E[grad L], every action weighed with its probability. */
+static lp_status on_average(lesson* l, const bandit* b, const double* theta) {
+    double p[K], gradient[D * K], mean_grad[D * K] = {0}, mean_loss = 0;
+    lp_softmax_policy_probs(D, K, theta, b->x, p);
+    for (int a = 0; a < K; a++) {
+        const paid one = {a, b->reward[a]};
+        double moved[D * K], grad[D * K], value;
+        for (int i = 0; i < D * K; i++) moved[i] = theta[i];
+        const lp_status status = descend(l->ctx, b->x, surrogate, &one, 1, moved, &value, grad);
+        if (status != LP_OK) return status;
+        mean_loss += p[a] * value;
+        for (int i = 0; i < D * K; i++) mean_grad[i] += p[a] * grad[i];
+    }
+    const double earned = expected_reward(theta, b);
+    lesson_gradient(expected_reward, b, D * K, theta, gradient);
+    for (int i = 0; i < D * K; i++) gradient[i] = -gradient[i];
+    lesson_sides(l, "E[L]", "−E[r]");
+    lesson_apart(l, mean_loss, -earned, earned, "all actions, enumerated");
+    lesson_text(l, "What L shares with −E[r] is the gradient, and that on average only. Of the "
+                   "three actions, each weighed with its probability:");
+    lesson_formula(l, "E[∇L] = Σ_a p_a ∇(−r_a log p_a) = −∇E[r]");
+    lesson_sides(l, "E[∇L], tape", "−∇E[r]");
+    lesson_matrix(l, D, K, mean_grad, gradient, 1e-9, "∂/∂Θ");
+    return LP_OK;
+}
+
+/* ---- what a program prints
+ * ------------------------------------------------------------------------- */
 
 enum { X = 4 }; /* the PyTorch program's dimensions of x */
 
@@ -74,11 +177,15 @@ static lp_status stored_gradient(lesson* l) {
     double stored[X * K], by_hand[X * K];
     lp_status status = autograd_program(l, 1, stored, by_hand);
     if (status != LP_OK) return status;
-    lesson_text(l, "The sign shows where a program prints theta.grad after loss.backward(): that is the gradient of "
-                   "the loss, so what stands there is minus the direction in which the policy improves. The PyTorch "
-                   "program of the ladder's second rung, after torch.manual_seed(%llu), on logpi's tape in float, "
-                   "beside the closed form in double:",
-                (unsigned long long)l->seed);
+    lesson_text(
+        l,
+        "The sign shows where a program prints theta.grad after loss.backward(): that is the "
+        "gradient of the loss, so what stands there is minus the direction in which the policy "
+        "improves. A PyTorch program draws x of 4 numbers, Θ of 4~×~3 and an action, and calls "
+        "backward() on the loss −log~π(a|x)~·~reward (it is what logpi step --autograd does). "
+        "After torch.manual_seed(%llu), reward 1, on logpi's tape in float, beside the closed form "
+        "in double:",
+        (unsigned long long)l->seed);
     lesson_formula(l, "theta.grad = −reward · x (e_a − p)ᵀ");
     lesson_sides(l, "theta.grad", "−r x (e_a − p)ᵀ");
     lesson_matrix(l, X, K, stored, by_hand, 1e-6, "theta.grad");
@@ -86,6 +193,9 @@ static lp_status stored_gradient(lesson* l) {
     lesson_farthest(l, X * K, stored, by_hand, 1e-6, "reward = −2.5, worst of 12");
     return status;
 }
+
+/* ---- a loss that no reward is
+ * ---------------------------------------------------------------------- */
 
 /* p_a as a function of Theta */
 static double chance(const double* theta, const void* user) {
@@ -120,7 +230,15 @@ static void meaning(lesson* l, lp_rng* rng) {
 
 lp_status lesson_loss_and_reward(lesson* l) {
     lp_rng rng = lesson_rng(l, 0);
-    lp_status status = same_step(l, &rng);
+    bandit b = {.reward = {1.7, 0.4, 1}};
+    double theta[D * K], p[K];
+    lesson_draw(&rng, D, b.x);
+    lesson_draw(&rng, D * K, theta);
+    lp_softmax_policy_probs(D, K, theta, b.x, p);
+    const int64_t a = lp_softmax_policy_sample(&rng, K, p);
+    lp_status status = negated(l, &b, theta);
+    if (status == LP_OK) status = same_step(l, &b, theta, a);
+    if (status == LP_OK) status = on_average(l, &b, theta);
     if (status == LP_OK) status = stored_gradient(l);
     if (status == LP_OK) meaning(l, &rng);
     return status;

@@ -1,4 +1,5 @@
-/* Lesson 10: the derivative of a logarithm, and products that become sums. */
+/* Lesson 10: the derivative of a logarithm, and products and quotients that become sums and
+ * differences. */
 #include "lessons.h"
 #include <math.h>
 
@@ -76,6 +77,65 @@ static void products(lesson* l) {
     }
 }
 
+static double quotient(double x, const void* user) {
+    (void)user;
+    return sin(x) / cubic(x);
+}
+
+static void quotients(lesson* l) {
+    lesson_text(l,
+                "A quotient becomes a difference in the same way, without the quotient rule. For "
+                "Q~=~sin~x~/~(x³~−~2x):");
+    lesson_formula(l, "ln|f/g| = ln|f| − ln|g|,   Q'/Q = f'/f − g'/g");
+    lesson_sides(l, "Q'/Q, differences", "f'/f − g'/g");
+    for (double x = 1; x < 5; x += 1) {
+        const double right = cos(x) / sin(x) - cubic_slope(x) / cubic(x);
+        lesson_equal(l, lesson_slope(quotient, NULL, x) / quotient(x, NULL), right, 1e-8,
+                     "x = %g, Q %s 0", x, quotient(x, NULL) < 0 ? "<" : ">");
+    }
+}
+
+/* ---- the ratio of two policies
+ * --------------------------------------------------------------------- */
+
+/* The policy that drew action a in state x. */
+typedef struct drawn {
+    double x[D], old[D * K];
+    int64_t a;
+} drawn;
+
+/* rho(Theta) = pi_Theta(a|x) / pi_old(a|x) */
+static double ratio(const double* theta, const void* user) {
+    const drawn* d = user;
+    double p[K], q[K];
+    lp_softmax_policy_probs(D, K, theta, d->x, p);
+    lp_softmax_policy_probs(D, K, d->old, d->x, q);
+    return p[d->a] / q[d->a];
+}
+
+static void ratios(lesson* l) {
+    lp_rng rng = lesson_rng(l, 1);
+    drawn d;
+    double theta[D * K], q[K], numeric[D * K], by_score[D * K];
+    lesson_draw(&rng, D, d.x);
+    lesson_draw(&rng, D * K, d.old);
+    lesson_draw(&rng, D * K, theta);
+    lp_softmax_policy_probs(D, K, d.old, d.x, q);
+    d.a = lp_softmax_policy_sample(&rng, K, q);
+    const double rho = ratio(theta, &d);
+    lesson_gradient(ratio, &d, D * K, theta, numeric);
+    lesson_score(D, K, theta, d.x, d.a, by_score);
+    for (int i = 0; i < D * K; i++) by_score[i] *= rho;
+    lesson_text(l,
+                "PPO has such a quotient: how much likelier Θ makes an action than the policy that "
+                "drew it. The old policy does not depend on Θ, so its logarithm drops out. Here "
+                "ρ~=~%.4f:",
+                rho);
+    lesson_formula(l, "ρ = π_Θ(a|x)/π_old(a|x),   ∇log ρ = ∇log π_Θ(a|x),   ∇ρ = ρ ∇log π_Θ(a|x)");
+    lesson_sides(l, "differences of ρ", "ρ x (e_a − p)ᵀ");
+    lesson_matrix(l, D, K, numeric, by_score, 1e-9, "∂ρ/∂Θ");
+}
+
 /* ---- the probability of a whole episode ------------------------------------------------------------ */
 
 typedef struct episode {
@@ -139,6 +199,8 @@ lp_status lesson_log_derivative(lesson* l) {
     const lp_status status = on_tape(l);
     if (status != LP_OK) return status;
     products(l);
+    quotients(l);
+    ratios(l);
     episodes(l);
     underflow(l);
     return LP_OK;

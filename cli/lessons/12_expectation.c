@@ -1,4 +1,5 @@
-/* Lesson 12, first half: the score has mean zero, when a derivative may go under an integral, and when not. */
+/* Lesson 12, first half: the score has mean zero, maximum likelihood, when a
+ * derivative may go under an integral, and when not. */
 #include "lesson_12.h"
 #include <math.h>
 
@@ -34,8 +35,9 @@ static void zero_mean(lesson* l) {
         lp_rng_normal_f64(&rng, &z, 1);
         lp_spread_add(&sampled, z / WIDTH);
     }
-    lesson_text(l, "A density integrates to 1 whatever θ is, so the derivative of that integral is 0. Taken under the "
-                   "integral, and written with the score, this says that the score is~0 on average:");
+    lesson_text(l, "A density integrates to 1 whatever θ is, so the derivative of that integral is "
+                   "0. Taken under the integral (when it may be is said below) and written with "
+                   "the score, this says that the score is~0 on average:");
     lesson_formula(l, "0 = d/dθ ∫ f_θ(x) dx = ∫ ∂f_θ(x)/∂θ dx = ∫ f_θ(x) ∂ ln f_θ(x)/∂θ dx = E[∂ ln f/∂θ]");
     lesson_text(l, "For a softmax policy as a sum, of six entries the worst; for a Gaussian as an integral; and as the "
                    "mean of 100,000 samples:");
@@ -44,6 +46,96 @@ static void zero_mean(lesson* l) {
     lesson_equal(l, lesson_integral(weighted_score, NULL, MEAN - 12 * WIDTH, MEAN + 12 * WIDTH), 0, 1e-12,
                  "Gaussian, integral");
     lesson_sampled(l, &sampled, 0, "Gaussian, samples");
+}
+
+/* ---- where the score of the data is zero: maximum likelihood
+ * ---------------------------------------- */
+
+enum { N = 40, DRAWS = 200 };
+
+/* log f(x_1) + ... + log f(x_N) of Gaussians */
+static double normal_log_likelihood(double mean, const void* data) {
+    const double* x = data;
+    double sum = 0;
+    for (int i = 0; i < N; i++) sum += log(lesson_normal_density(x[i], mean, WIDTH));
+    return sum;
+}
+static double normal_score_of(const double* x, double mean) {
+    double sum = 0;
+    for (int i = 0; i < N; i++) sum += (x[i] - mean) / (WIDTH * WIDTH);
+    return sum;
+}
+
+static void gaussian_likelihood(lesson* l) {
+    lp_rng rng = lesson_rng(l, 6);
+    double x[N], best = 0;
+    lp_rng_normal_f64(&rng, x, N);
+    for (int i = 0; i < N; i++) {
+        x[i] = MEAN + WIDTH * x[i];
+        best += x[i] / N;
+    }
+    lesson_text(
+        l,
+        "Maximum likelihood turns this round: the data stay, and θ is sought that makes the sum of "
+        "their ln~f greatest. There the scores of the data add up to~0 exactly, where at the true "
+        "θ they do so only on average. For %d draws from a Gaussian of mean θ~=~%g, θ* is their "
+        "mean, %.4f:",
+        N, MEAN, best);
+    lesson_formula(l, "Σ_i ∂ ln f_θ(x_i)/∂θ = 0  at  θ = θ*,   Gaussian: Σ_i (x_i − θ*)/σ² = 0");
+    lesson_sides(l, "Σ (x − θ)/σ²", "differences");
+    lesson_equal(l, normal_score_of(x, MEAN), lesson_slope(normal_log_likelihood, x, MEAN), 1e-7,
+                 "Gaussian, at the true θ");
+    lesson_equal(l, normal_score_of(x, best), lesson_slope(normal_log_likelihood, x, best), 1e-7,
+                 "Gaussian, at θ*");
+    lesson_sides(l, "Σ (x − θ)/σ²", "0");
+    lesson_equal(l, normal_score_of(x, best), 0, 1e-12, "Gaussian, at θ*");
+    lesson_sides(l, "Σ ln f at θ*", "at the true θ");
+    lesson_above(l, normal_log_likelihood(best, x), normal_log_likelihood(MEAN, x), "Gaussian");
+}
+
+/* sum_a n_a log p_a of counts n */
+static double counts_log_likelihood(const double* theta, const void* counts) {
+    const double* n = counts;
+    const double one = 1;
+    double sum = 0;
+    for (int a = 0; a < K; a++) sum += n[a] * lp_softmax_policy_log_prob(1, K, theta, &one, a);
+    return sum;
+}
+static void counts_score(const double* n, const double* theta, double* sum) {
+    const double one = 1;
+    for (int j = 0; j < K; j++) sum[j] = 0;
+    for (int a = 0; a < K; a++) {
+        double score[K];
+        lesson_score(1, K, theta, &one, a, score);
+        for (int j = 0; j < K; j++) sum[j] += n[a] * score[j];
+    }
+}
+
+static void softmax_likelihood(lesson* l) {
+    static const double theta[K] = {-0.5, 0.3, 0.9}, zero[K] = {0};
+    const double one = 1;
+    double p[K], n[K] = {0}, best[K], score[K], numeric[K];
+    lp_rng rng = lesson_rng(l, 7);
+    lp_softmax_policy_probs(1, K, theta, &one, p);
+    for (int i = 0; i < DRAWS; i++) n[lp_softmax_policy_sample(&rng, K, p)] += 1;
+    for (int a = 0; a < K; a++) best[a] = log(n[a] / DRAWS);
+    lesson_text(l,
+                "For %d actions of a softmax with logits −0.5, 0.3 and 0.9, chosen %g, %g and %g "
+                "times, p* are these frequencies, and their logarithms are logits of it. "
+                "Lesson~1's loss is −1/n of this sum of logarithms, so descent on it goes there:",
+                DRAWS, n[0], n[1], n[2]);
+    lesson_formula(l, "softmax: Σ_i (e_{a_i} − p*) = 0,   p*_a = n_a/n");
+    lesson_sides(l, "Σ (e_a − p)", "differences");
+    counts_score(n, theta, score);
+    lesson_gradient(counts_log_likelihood, n, K, theta, numeric);
+    lesson_farthest(l, K, score, numeric, 1e-7, "softmax, at the true θ");
+    counts_score(n, best, score);
+    lesson_gradient(counts_log_likelihood, n, K, best, numeric);
+    lesson_farthest(l, K, score, numeric, 1e-7, "softmax, at p*");
+    lesson_sides(l, "Σ (e_a − p)", "0");
+    lesson_farthest(l, K, score, zero, 1e-12, "softmax, at p*");
+    lesson_sides(l, "Σ log p at p*", "at the true θ");
+    lesson_above(l, counts_log_likelihood(best, n), counts_log_likelihood(theta, n), "softmax");
 }
 
 /* ---- d/dtheta int g f = int g df/dtheta: a Gaussian lets the two change places --------------------- */
@@ -141,6 +233,8 @@ static void counterexample(lesson* l) {
 
 lp_status lesson_expectation(lesson* l) {
     zero_mean(l);
+    gaussian_likelihood(l);
+    softmax_likelihood(l);
     interchange(l);
     counterexample(l);
     lesson_baselines(l);
