@@ -54,6 +54,11 @@ typedef struct lp__kernels {
     /* Sum of x * y, in double. */
     double (*dot_f64)(int64_t n, const float* x, const float* y);
 
+    /* Back through a tanh that gave y: d *= 1 - y^2. */
+    void (*tanh_backward)(int64_t n, const float* y, float* d);
+    /* sum [n] += the rows of d [rows, n], in order. */
+    void (*add_rows)(int64_t rows, int64_t n, const float* d, float* sum);
+
     /* SwiGLU: y = silu(gate) * up, silu(g) = g sigmoid(g); and its backward:
      * dgate += dy * up * s (1 + g (1 - s)), dup += dy * silu(g), s = sigmoid(g). */
     void (*swiglu)(int64_t n, const float* gate, const float* up, float* y);

@@ -50,9 +50,9 @@ static void activate(const lp__kernels* kernels, lp_activation f, int64_t n, flo
 }
 
 /* d *= f'(h), by what the activation gave */
-static void activate_backward(lp_activation f, int64_t n, const float* h, float* d) {
+static void activate_backward(const lp__kernels* kernels, lp_activation f, int64_t n, const float* h, float* d) {
     if (f == LP_TANH) {
-        for (int64_t i = 0; i < n; i++) d[i] *= 1.0f - h[i] * h[i];
+        kernels->tanh_backward(n, h, d);
     } else {
         for (int64_t i = 0; i < n; i++) d[i] = h[i] > 0 ? d[i] : 0;
     }
@@ -126,10 +126,7 @@ static void weight_gradient(const lp__kernels* kernels, int64_t rows, int64_t ou
             kernels->gemm_tile_packed((int)LP__MIN(out - i, tile), columns, rows, left + i * rows, right, dw + i * in + j,
                                       in, true);
     }
-    float* db = dw + out * in;
-    for (int64_t r = 0; r < rows; r++) {
-        for (int64_t i = 0; i < out; i++) db[i] += d[r * out + i];
-    }
+    kernels->add_rows(rows, out, d, dw + out * in); /* db */
 }
 
 static void backward_tile(const backward_job* job, int64_t tile, float* gradients, float* scratch) {
@@ -150,7 +147,7 @@ static void backward_tile(const backward_job* job, int64_t tile, float* gradient
         float* below = l > 0 ? room[l % 2] : job->dx + first * in;
         if (l > 0) memset(below, 0, (size_t)(rows * in) * sizeof *below); /* dx goes on from what it has */
         product(job->kernels, rows, in, out, d, job->packed[l], below);
-        if (l > 0) activate_backward(node->attr.mlp.activation, rows * in, h, below);
+        if (l > 0) activate_backward(job->kernels, node->attr.mlp.activation, rows * in, h, below);
         d = below;
     }
 }

@@ -97,10 +97,41 @@ static void test_adam(void** state) {
     for_each_isa(adam);
 }
 
+/* The slope of tanh, rounded like the plain formula; and sums of rows, each column one chain: to the bit, whatever the width. */
+static void slopes_and_rows(const lp__kernels* table) {
+    enum { ROWS = 5 };
+    float y[ROWS * N], d[ROWS * N], want[N + GUARD], got[N + GUARD];
+    for (int i = 0; i < ROWS * N; i++) {
+        y[i] = 2.0f * (float)(i * 37 % 101) / 101.0f - 1.0f;
+        d[i] = (float)(i * 53 % 89) - 44.5f;
+    }
+    for (int n = 0; n <= N; n++) {
+        for (int j = 0; j < N + GUARD; j++) got[j] = want[j] = 0.25f * (float)j;
+        for (int r = 0; r < ROWS; r++) {
+            for (int j = 0; j < n; j++) want[j] += d[r * n + j];
+        }
+        table->add_rows(ROWS, n, d, got);
+        assert_memory_equal(got, want, sizeof got);
+        memcpy(got, d, sizeof got);
+        memcpy(want, d, sizeof want);
+        for (int j = 0; j < n; j++) {
+            const float square = y[j] * y[j], slope = 1.0f - square;
+            want[j] = d[j] * slope;
+        }
+        table->tanh_backward(n, y, got);
+        assert_memory_equal(got, want, sizeof got);
+    }
+}
+static void slopes_and_rows_of_all(void** state) {
+    (void)state;
+    for_each_isa(slopes_and_rows);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_axpy),
         cmocka_unit_test(test_swiglu),
+        cmocka_unit_test(slopes_and_rows_of_all),
         cmocka_unit_test(test_adam),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -197,7 +197,7 @@ MUTANTS = [
     # environments
     ("only the first lane of a gradient", "src/tensor/ops_mlp.c", "grad && lane < job->lanes;", "grad && lane < 1;", ["nn/mlp"]),
     ("a hidden layer without the slope of its activation", "src/tensor/ops_mlp.c",
-     "if (l > 0) activate_backward(", "if (l > 99) activate_backward(", ["tensor/gradcheck"]),
+     "if (l > 0) activate_backward(job", "if (l > 99) activate_backward(job", ["tensor/gradcheck"]),
     ("a truncated episode is worth nothing more", "src/train/on_policy_rollout.c",
      "(float)(r->def.gamma * (double)r->steps.last_value[n++]);", "0 * r->steps.last_value[n++];", ["train/on_policy"]),
     ("a terminated episode is worth more", "src/train/on_policy_rollout.c",
