@@ -126,6 +126,15 @@ static lp_status make_trainer(training* r) {
 
 static const char* const files[] = {"policy.safetensors"};
 
+/* Writes the settings. */
+static lp_status save_config(void* user, const char* path) {
+    const training* r = user;
+    const lp_setting settings[] = {{"algo", lp_algorithm_name(r->algorithm)},
+                                   {"output_dir", r->folder.path},
+                                   {"isa", lp_isa_name(lp_ctx_isa(r->ctx))}};
+    return lp_options_save(r->ctx, r->options, settings, sizeof settings / sizeof *settings, path);
+}
+
 static lp_status name_folder(training* r) {
     const char* given = lp_options_text(r->options, "output_dir");
     char* standard = NULL;
@@ -137,19 +146,10 @@ static lp_status name_folder(training* r) {
         r->file = NULL;
         status = LP_NOMEM;
     }
+    r->folder.save_config = save_config;
+    r->folder.user = r;
     free(standard);
     return status;
-}
-
-/* Makes the folder, and writes the settings. */
-static lp_status prepare_folder(const training* r) {
-    const lp_setting settings[] = {{"algo", lp_algorithm_name(r->algorithm)},
-                                   {"output_dir", r->folder.path},
-                                   {"isa", lp_isa_name(lp_ctx_isa(r->ctx))}};
-    lp_status status = cli_folder_make(r->ctx, &r->folder);
-    if (status != LP_OK) return status;
-    status = lp_options_save(r->ctx, r->options, settings, sizeof settings / sizeof *settings, r->folder.config);
-    return status == LP_OK || status == LP_NOMEM ? status : lp_fail(r->ctx, LP_IO, "%s", lp_error(r->ctx));
 }
 
 /* ---- the loop -------------------------------------------------------------------------------------- */
@@ -164,14 +164,14 @@ static const char* metric_name(const training* r, int index) {
 
 enum { METRICS_ROOM = 64 };
 
-static lp_status log_metrics(const training* r) {
+static lp_status log_metrics(training* r) {
     lp_metric row[METRICS_ROOM];
     int n = 0;
     for (int i = 0; i < lp_on_policy_metrics_count() && n < METRICS_ROOM - 2; i++)
         row[n++] = (lp_metric){.name = metric_name(r, i), .value = lp_on_policy_metrics_get(&r->last, i)};
     row[n++] = (lp_metric){.name = "time/fps", .value = rate(r)};
     row[n++] = (lp_metric){.name = "time/time_elapsed", .value = r->seconds};
-    return lp_metrics_append(r->ctx, r->folder.metrics, row, n);
+    return cli_folder_log(r->ctx, &r->folder, row, n);
 }
 
 /* A number with its digits, or "-" while there is none. */
@@ -221,8 +221,7 @@ static lp_status save(void* user, const char* folder) {
 
 /* Ends training. A step that fails leaves no trace in the policy. */
 static int finish(training* r, lp_status status) {
-    run_result result = {
-        .noun = "policy is", .params = lp_policy_params(r->policy), .save = save, .user = r};
+    run_result result = {.noun = "policy is", .save = save, .user = r};
     if (r->last.total_timesteps > 0)
         snprintf(result.what, sizeof result.what, "the policy after %.0f steps is", r->last.total_timesteps);
     return cli_folder_finish(r->ctx, &r->folder, &result, status);
@@ -276,7 +275,7 @@ static int run(lp_ctx* ctx, const lp_options* options, lp_algorithm algorithm) {
     lp_status status = make_trainer(&r); /* everything that can be wrong is found before a folder is made */
     if (status == LP_OK) status = name_folder(&r);
     if (status == LP_OK) status = cli_folder_check(ctx, &r.folder, lp_options_flag(options, "overwrite"));
-    if (status == LP_OK) status = prepare_folder(&r);
+    if (status == LP_OK) status = cli_folder_make(ctx, &r.folder, lp_options_flag(options, "overwrite"));
     int code;
     if (status != LP_OK) {
         code = cli_fail(ctx, status);

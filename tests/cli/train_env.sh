@@ -26,7 +26,7 @@ expect 0 '^2000 steps in [0-9.]+ s, [0-9]+ steps/s$' "${ppo[@]}" --log_interval 
 grep -q "^logpi: the policy after 2000 steps is in $work/run/final/policy.safetensors$" "$work/err" ||
     wrong "the run does not say where its policy is"
 grep -qE '^mean return of the last [0-9]+ episodes: [0-9.]+, length [0-9.]+$' "$work/out" || wrong "no mean return"
-[ "$(cd "$work/run" && find . -type f | sort | xargs)" = './config.yaml ./final/policy.safetensors ./metrics.jsonl' ] ||
+[ "$(cd "$work/run" && find . -type f | sort | xargs)" = './.lock ./config.yaml ./final/policy.safetensors ./metrics.jsonl' ] ||
     wrong "the folder of a run has other files: $(find "$work/run")"
 [ "$(wc -l <"$work/run/metrics.jsonl")" = 10 ] || wrong "metrics.jsonl has not one line a rollout"
 for name in rollout/ep_rew_mean rollout/ep_len_mean time/iterations time/total_timesteps time/fps time/time_elapsed \
@@ -142,6 +142,41 @@ expect 2 'holds a run already' "${ppo[@]}" --output_dir "$work/lm"
 expect 2 'lm has a file final/config.json of another kind of run' "${ppo[@]}" --output_dir "$work/lm" --overwrite
 [ "$(contents "$work/lm" | wc -l)" = 2 ] || wrong "a run of another kind is touched"
 
+mkdir -p "$work/backup/final" && touch "$work/backup/final/policy.safetensors.bak"
+expect 2 'backup has a file final/policy.safetensors.bak of another kind of run' "${ppo[@]}" --output_dir "$work/backup" --overwrite
+mkdir "$work/unlocked" && touch "$work/unlocked/.lock" # what a run that made no step leaves
+expect 0 '^2000 steps' "${ppo[@]}" --output_dir "$work/unlocked"
+
+# ---- nor do two at once, whether the first one has finished a step or not
+long=("$logpi" train ppo --env CartPole-v1 --n_steps 1000000 --n_timesteps 1000000000 --batch_size 1000) # a step takes seconds
+"${hearing[@]}" "${long[@]}" --output_dir "$work/two" >/dev/null 2>&1 &
+first=$!
+"${hearing[@]}" "${ppo[@]/2000/1000000000}" --output_dir "$work/three" >/dev/null 2>&1 &
+second=$!
+lines 3 "$work/three/metrics.jsonl"
+for run in two three; do
+    expect 4 "another run is using $work/$run" timeout -s KILL 5 "${ppo[@]}" --output_dir "$work/$run"
+    expect 4 "another run is using $work/$run" timeout -s KILL 5 "${ppo[@]}" --output_dir "$work/$run" --overwrite
+done
+kill -INT $first $second
+wait $first $second
+[ -z "$(ls "$work/two/final")" ] || wrong "a run that is refused leaves a policy"
+expect 0 '^2000 steps' "${ppo[@]}" --output_dir "$work/three" --overwrite
+
+# ---- --overwrite: an old run stays until there is something to put in its place
+before=$(contents "$work/three")
+expect 130 'stopped by signal 2; no step was finished: no policy is saved' "${stopped[@]}" "${long[@]}" --output_dir "$work/three" --overwrite
+[ "$(contents "$work/three")" = "$before" ] || wrong "a run that is stopped before its first step removes the old one"
+before=$(sum "$work/three")
+"${hearing[@]}" "${ppo[@]/2000/1000000000}" --seed 7 --output_dir "$work/three" --overwrite >/dev/null 2>&1 &
+pid=$!
+for _ in $(seq 300); do grep -qs '^seed: 7$' "$work/three/config.yaml" && break; sleep 0.1; done
+[ "$(sum "$work/three")" = "$before" ] || wrong "the old policy goes before there is a new one"
+[ "$(grep -c '"time/iterations":1,' "$work/three/metrics.jsonl")" = 1 ] || wrong "metrics.jsonl has two runs"
+kill -INT $pid
+wait $pid
+[ "$(sum "$work/three")" != "$before" ] || wrong "the old policy stays when there is a new one"
+
 # ---- the command line: 2, one message, and no folder
 refuse() { # PATTERN WORD...
     expect 2 "$1" "$logpi" train "${@:2}" --output_dir "$work/unmade"
@@ -254,6 +289,15 @@ expect 2 'gone holds a run already' "${ppo[@]}" --output_dir "$work/gone"
 [ "$(sha256sum <"$work/gone/diverged/policy.safetensors")" = "$(sum "$work/whole")" ] || wrong "after a run that diverges the policy is not that of its last whole step"
 # with 20 epochs at 20 times the rate it diverges in the first step
 expect 5 'update after 200 timesteps: .*; no step was finished: no policy is saved' "${diverge[@]/#1/20}" --output_dir "$work/at_once"
+
+cp -r "$work/whole" "$work/good"
+before=$(contents "$work/good")
+expect 5 'no step was finished' "${diverge[@]/#1/20}" --output_dir "$work/good" --overwrite
+[ "$(contents "$work/good")" = "$before" ] || wrong "a run that makes no step removes the old one"
+expect 5 'good/diverged/policy.safetensors$' "${diverge[@]}" --output_dir "$work/good" --overwrite
+[ -z "$(ls "$work/good/final")" ] || wrong "beside diverged/ there is the final/ of another run"
+expect 0 '^2000 steps' "${ppo[@]}" --output_dir "$work/good" --overwrite
+[ -e "$work/good/diverged" ] && wrong "beside final/ there is the diverged/ of another run"
 
 # ---- Ctrl-C: exit code 130, and what was learnt is kept
 for signal in INT TERM; do
