@@ -122,6 +122,25 @@ static lp_status make_trainer(training* r) {
     return status;
 }
 
+/* As Stable-Baselines3, which goes on too: rl-zoo has such settings. */
+static void warn_of_sizes(const training* r) {
+    if (r->algorithm != LP_PPO) return;
+    const long long steps = lp_options_int(r->options, "n_steps"), envs = lp_options_int(r->options, "n_envs"),
+                    batch = lp_options_int(r->options, "batch_size"), rollout = steps * envs;
+    if (rollout % batch == 0) return;
+    if (batch > rollout) {
+        cli_say(0,
+                "warning: --batch_size %lld is larger than a rollout, n_steps %lld * n_envs %lld = %lld: every minibatch "
+                "has %lld steps",
+                batch, steps, envs, rollout, rollout);
+    } else {
+        cli_say(0,
+                "warning: --batch_size %lld does not divide a rollout, n_steps %lld * n_envs %lld = %lld: the last of "
+                "every %lld minibatches has %lld steps",
+                batch, steps, envs, rollout, rollout / batch + 1, rollout % batch);
+    }
+}
+
 /* ---- the folder of the run ------------------------------------------------------------------------- */
 
 static const char* const files[] = {"policy.safetensors"};
@@ -280,6 +299,7 @@ static int run(lp_ctx* ctx, const lp_options* options, lp_algorithm algorithm) {
     if (status != LP_OK) {
         code = cli_fail(ctx, status);
     } else {
+        warn_of_sizes(&r);
         code = finish(&r, train(&r));
         if (code == EXIT_OK && (status = report(&r)) != LP_OK) code = cli_fail(ctx, status);
     }

@@ -101,6 +101,22 @@ for way in '--n_epochs 3' '--gamma 0.9' '--gae_lambda 0.5' '--ent_coef 0.1' '--v
     rm -r "$work/way"
 done
 
+# ---- sizes that do not divide: one line of warning, and what was given in config.yaml
+sizes() { # PATTERN OPTION...
+    expect 0 "$1" "$logpi" train "${@:2}" --env CartPole-v1 --log_interval 0 --output_dir "$work/sizes" --overwrite
+}
+sizes '^logpi: warning: --batch_size 7 does not divide a rollout, n_steps 10 \* n_envs 1 = 10: the last of every 2 minibatches has 3 steps$' \
+    ppo --n_steps 10 --batch_size 7 --n_timesteps 50
+[ "$(wc -l <"$work/err")" = 2 ] || wrong "more than one line of warning"
+grep -qx 'batch_size: 7' "$work/sizes/config.yaml" || wrong "config.yaml has another batch_size than the one given"
+sizes '^logpi: warning: --batch_size 64 is larger than a rollout, n_steps 5 \* n_envs 4 = 20: every minibatch has 20 steps$' \
+    ppo --n_steps 5 --n_envs 4 --n_timesteps 50
+grep -qx 'batch_size: 64' "$work/sizes/config.yaml" || wrong "config.yaml has another batch_size than the default"
+for way in 'ppo --n_steps 10 --n_envs 2 --batch_size 5' 'ppo --n_steps 10 --batch_size 10' 'a2c --n_steps 7' 'reinforce --n_steps 7'; do
+    sizes 'mean return|no episode' $way --n_timesteps 50
+    grep -q warning "$work/err" && wrong "$way is warned of"
+done
+
 # ---- the same bits for any number of threads, and for the same seed
 for threads in 1 2 3; do
     "$logpi" train ppo --env CartPole-v1 --n_envs 200 --n_steps 10 --n_timesteps 6000 --batch_size 500 --n_epochs 2 --seed 5 \
