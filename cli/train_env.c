@@ -175,10 +175,20 @@ static lp_status name_folder(training* r) {
 
 static double rate(const training* r) { return (double)lp_on_policy_timesteps(r->trainer) / r->seconds; }
 
-/* Stable-Baselines3 calls the policy loss of PPO and that of A2C by two names. */
+/* The name under which Stable-Baselines3 logs a metric of this run; NULL: it does not. A2C has one update, of the whole
+ * rollout and without a ratio, and another word for its loss. */
 static const char* metric_name(const training* r, int index) {
+    static const char* const of_ppo[] = {"train/clip_range", "train/loss", "train/approx_kl", "train/clip_fraction"};
+    static const char* const optional[] = {"train/std", "train/clip_range_vf"}; /* of a box; when it is set */
     const char* name = lp_on_policy_metrics_name(index);
-    return r->algorithm != LP_PPO && strcmp(name, "train/policy_gradient_loss") == 0 ? "train/policy_loss" : name;
+    for (size_t i = 0; i < sizeof optional / sizeof *optional; i++) {
+        if (strcmp(name, optional[i]) == 0 && isnan(lp_on_policy_metrics_get(&r->last, index))) return NULL;
+    }
+    if (r->algorithm == LP_PPO) return name;
+    for (size_t i = 0; i < sizeof of_ppo / sizeof *of_ppo; i++) {
+        if (strcmp(name, of_ppo[i]) == 0) return NULL;
+    }
+    return strcmp(name, "train/policy_gradient_loss") == 0 ? "train/policy_loss" : name;
 }
 
 enum { METRICS_ROOM = 64 };
@@ -186,8 +196,10 @@ enum { METRICS_ROOM = 64 };
 static lp_status log_metrics(training* r) {
     lp_metric row[METRICS_ROOM];
     int n = 0;
-    for (int i = 0; i < lp_on_policy_metrics_count() && n < METRICS_ROOM - 2; i++)
-        row[n++] = (lp_metric){.name = metric_name(r, i), .value = lp_on_policy_metrics_get(&r->last, i)};
+    for (int i = 0; i < lp_on_policy_metrics_count() && n < METRICS_ROOM - 2; i++) {
+        const char* name = metric_name(r, i);
+        if (name) row[n++] = (lp_metric){.name = name, .value = lp_on_policy_metrics_get(&r->last, i)};
+    }
     row[n++] = (lp_metric){.name = "time/fps", .value = rate(r)};
     row[n++] = (lp_metric){.name = "time/time_elapsed", .value = r->seconds};
     return cli_folder_log(r->ctx, &r->folder, row, n);

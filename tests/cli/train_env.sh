@@ -29,12 +29,22 @@ grep -qE '^mean return of the last [0-9]+ episodes: [0-9.]+, length [0-9.]+$' "$
 [ "$(cd "$work/run" && find . -type f | sort | xargs)" = './.lock ./config.yaml ./final/policy.safetensors ./metrics.jsonl' ] ||
     wrong "the folder of a run has other files: $(find "$work/run")"
 [ "$(wc -l <"$work/run/metrics.jsonl")" = 10 ] || wrong "metrics.jsonl has not one line a rollout"
-for name in rollout/ep_rew_mean rollout/ep_len_mean time/iterations time/total_timesteps time/fps time/time_elapsed \
-    train/learning_rate train/clip_range train/policy_gradient_loss train/value_loss train/entropy_loss train/loss \
-    train/approx_kl train/clip_fraction train/explained_variance train/n_updates; do
-    [ "$(grep -cE "[{,]\"$name\":(-?[0-9.e-]+|null)[,}]" "$work/run/metrics.jsonl")" = 10 ] || wrong "metrics.jsonl lacks $name"
-done
-grep -q '"train/policy_loss"' "$work/run/metrics.jsonl" && wrong "ppo has a loss of a2c's name"
+
+# The names of metrics are, in every line, Stable-Baselines3's for that algorithm and logpi's own: neither more nor fewer.
+always='rollout/ep_len_mean rollout/ep_rew_mean time/episodes time/fps time/iterations time/rollout time/time_elapsed
+    time/total_timesteps time/update train/entropy_loss train/explained_variance train/grad_norm train/learning_rate
+    train/n_updates train/ratio_max_dev train/value_loss'
+of_ppo='train/approx_kl train/clip_fraction train/clip_range train/loss train/policy_gradient_loss'
+metrics() { # RUN NAME...
+    local want line
+    want=$(printf '%s\n' $always "${@:2}" | sort | xargs)
+    while read -r line; do
+        [ "$(grep -oE '"[a-z_]+/[a-z_]+":(-?[0-9.e-]+|null)[,}]' <<<"$line" | cut -d'"' -f2 | sort | xargs)" = "$want" ] && continue
+        wrong "$1 does not have the metrics $want: $line"
+        return
+    done <"$1/metrics.jsonl"
+}
+metrics "$work/run" $of_ppo
 for line in 'algo: ppo' 'env: CartPole-v1' 'n_envs: 4' 'n_timesteps: 2000' 'batch_size: 100' 'learning_rate: 0.0003' \
     'net_arch: \[64, 64\]' 'normalize_advantage: true' 'isa: (scalar|avx2|avx512)' "output_dir: $work/run" 'seed: 0'; do
     grep -qE "^$line$" "$work/run/config.yaml" || wrong "config.yaml lacks $line"
@@ -51,8 +61,7 @@ for algorithm in reinforce a2c; do
         "$( (echo algo; "$logpi" train $algorithm --help | sed -nE 's/^  --(\[no-\])?([a-z_]+).*/\2/p') | sort)" ] ||
         wrong "config.yaml of $algorithm has other keys than its help"
     grep -q "^output_dir: runs/CartPole-v1-$algorithm-seed3$" "$run/config.yaml" || wrong "config.yaml has not the folder of the run"
-    [ "$(grep -c '"train/policy_loss":' "$run/metrics.jsonl")" = 10 ] || wrong "$algorithm has no train/policy_loss"
-    grep -q '"train/policy_gradient_loss"' "$run/metrics.jsonl" && wrong "$algorithm has a loss of ppo's name"
+    metrics "$run" train/policy_loss
 done
 grep -q '^optimizer: rmsprop$' "$run/config.yaml" || wrong "a2c has not its own optimizer"
 expect 0 '"eval_mean":null,"eval_std":null,"eval_episodes":0,' "${ppo[@]}" --json --output_dir "$work/json"
@@ -116,6 +125,9 @@ for way in 'ppo --n_steps 10 --n_envs 2 --batch_size 5' 'ppo --n_steps 10 --batc
     sizes 'mean return|no episode' $way --n_timesteps 50
     grep -q warning "$work/err" && wrong "$way is warned of"
 done
+
+"${ppo[@]}" --clip_range_vf lin_0.3 --output_dir "$work/vf" >/dev/null 2>&1
+if grep -q train/clip_range_vf "$root/include/logpi/train.h"; then metrics "$work/vf" $of_ppo train/clip_range_vf; fi
 
 # ---- the same bits for any number of threads, and for the same seed
 for threads in 1 2 3; do
