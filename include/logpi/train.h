@@ -113,6 +113,7 @@ LP_API lp_on_policy_def lp_on_policy_def_default(lp_algorithm algorithm);
     X(time_update, "time/update", "seconds of this update")                                                       \
     X(learning_rate, "train/learning_rate", "learning rate of this update")                                       \
     X(clip_range, "train/clip_range", "clip range of the ratio in this update")                                   \
+    X(clip_range_vf, "train/clip_range_vf", "clip range of the value in this update; NaN: none is wanted")         \
     X(policy_gradient_loss, "train/policy_gradient_loss", "surrogate loss, mean over minibatches")                \
     X(value_loss, "train/value_loss", "value loss before vf_coef, mean over minibatches")                         \
     X(entropy_loss, "train/entropy_loss", "minus the entropy, mean over minibatches")                             \
@@ -120,7 +121,7 @@ LP_API lp_on_policy_def lp_on_policy_def_default(lp_algorithm algorithm);
     X(approx_kl, "train/approx_kl", "mean of (ratio - 1) - log ratio (k3), over the minibatches of the last epoch") \
     X(clip_fraction, "train/clip_fraction", "share of steps whose ratio was outside of the clip range")           \
     X(explained_variance, "train/explained_variance", "1 - Var(return - value) / Var(return) of the rollout")     \
-    X(grad_norm, "train/grad_norm", "gradient norm before clipping, mean over minibatches")                       \
+    X(grad_norm, "train/grad_norm", "gradient norm before clipping, mean over optimizer steps; NaN: there was none") \
     X(ratio_max_dev, "train/ratio_max_dev", "largest |ratio - 1| before the first update: 0")                     \
     X(std, "train/std", "mean standard deviation of the actions, of a box")                                       \
     X(n_updates, "train/n_updates", "epochs so far")

@@ -64,6 +64,11 @@ void lp__disown(lp_ctx* ctx, lp__owned* owned);
 void lp__note_null(lp_ctx* ctx);
 bool lp__null_was_given(const lp_ctx* ctx);
 
+/* The random stream of the count-th event of an index below 2^32; count < 2^56. */
+static inline lp_rng lp__stream(uint64_t seed, lp_purpose purpose, uint64_t index, uint64_t count) {
+    return lp_rng_philox(seed, purpose, index | (count >> 32) << 32, (uint32_t)count);
+}
+
 /* ---- arena: allocation is a bump, reset is free ---------------------------------------------------- */
 typedef struct lp__chunk lp__chunk;
 typedef struct lp__arena {

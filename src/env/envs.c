@@ -18,7 +18,7 @@ enum { FAULT_NONE, FAULT_REWARD, FAULT_RETURN, FAULT_OBSERVATION };
 
 typedef struct lp__env {
     /* the running episode */
-    uint32_t episode; /* its number, from 0 */
+    uint64_t episode; /* its number, from 0 */
     int64_t steps;
     double sum; /* of its rewards */
     /* the last step */
@@ -88,7 +88,7 @@ static void begin_episode(lp_envs* e, int64_t i) {
     env->steps = 0;
     env->sum = 0;
     memset(state, 0, e->type->state_bytes);
-    lp_rng rng = lp_rng_philox(e->seed, LP_FOR_ENV, (uint64_t)i, env->episode);
+    lp_rng rng = lp__stream(e->seed, LP_FOR_ENV, (uint64_t)i, env->episode);
     e->type->reset(state, &rng);
     observe(e, i, e->fresh);
 }

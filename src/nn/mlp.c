@@ -7,21 +7,32 @@
 
 enum { COOKIE = 0x6d6c7021, NAME_BYTES = 128 };
 
-/* Makes the n vectors of length m, v[i] at v + i m, orthonormal, one after the other; each twice, for the sake of what
- * rounding leaves of the earlier ones. The diagonal of R is positive, as after torch's correction of signs. */
-static void orthonormalise(int64_t n, int64_t m, double* v) {
-    for (int64_t i = 0; i < n; i++) {
-        double* x = v + i * m;
-        for (int64_t j = 0; j < 2 * i; j++) {
-            const double* y = v + j % i * m;
-            double dot = 0;
-            for (int64_t l = 0; l < m; l++) dot += x[l] * y[l];
-            for (int64_t l = 0; l < m; l++) x[l] -= dot * y[l];
-        }
-        double square = 0;
-        for (int64_t l = 0; l < m; l++) square += x[l] * x[l];
-        for (int64_t l = 0; l < m; l++) x[l] /= sqrt(square);
+/* x . y, in four sums that do not wait for each other. */
+static double dot(int64_t n, const double* x, const double* y) {
+    double sum[4] = {0};
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        for (int k = 0; k < 4; k++) sum[k] += x[i + k] * y[i + k];
     }
+    for (; i < n; i++) sum[0] += x[i] * y[i];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+/* Makes the n vectors of length m, v[i] at v + i m, orthonormal, one after the other (modified Gram-Schmidt). The diagonal
+ * of R is positive, as after torch's correction of signs. */
+static lp_status orthonormalise(lp_ctx* ctx, int64_t n, int64_t m, double* v) {
+    for (int64_t i = 0; i < n; i++) {
+        if (lp_cancelled(ctx)) return lp__fail(ctx, LP_CANCELLED, "cancelled");
+        double* x = v + i * m;
+        for (int64_t j = 0; j < i; j++) {
+            const double* y = v + j * m;
+            const double along = dot(m, x, y);
+            for (int64_t l = 0; l < m; l++) x[l] -= along * y[l];
+        }
+        const double length = sqrt(dot(m, x, x));
+        for (int64_t l = 0; l < m; l++) x[l] /= length;
+    }
+    return LP_OK;
 }
 
 static void set(lp_tensor w, int64_t row, int64_t col, double x) {
@@ -39,13 +50,13 @@ lp_status lp_init_orthogonal(lp_ctx* ctx, lp_tensor w, double gain, lp_rng* rng)
     double* v = lp__calloc(ctx, (size_t)(n * m), sizeof *v);
     if (!v) return LP_NOMEM;
     lp_rng_normal_f64(rng, v, n * m);
-    orthonormalise(n, m, v);
-    for (int64_t row = 0; row < w->rows; row++) {
+    const lp_status status = orthonormalise(ctx, n, m, v);
+    for (int64_t row = 0; status == LP_OK && row < w->rows; row++) {
         for (int64_t col = 0; col < w->cols; col++)
             set(w, row, col, gain * (wide ? v[row * m + col] : v[col * m + row]));
     }
     lp__free(ctx, v);
-    return LP_OK;
+    return status;
 }
 
 lp_mlp_def lp_mlp_def_default(void) {
@@ -79,7 +90,7 @@ static lp_status make_layer(lp_params* params, const char* prefix, int l, int64_
     snprintf(name, sizeof name, "%s.%d.bias", prefix, l);
     mlp->bias[l] = lp_param(params, name, 1, out);
     if (!mlp->weight[l] || !mlp->bias[l]) return LP_NOMEM;
-    return made ? lp_init_orthogonal(lp_params_ctx(params), mlp->weight[l], gain, rng) : LP_OK;
+    return made && rng ? lp_init_orthogonal(lp_params_ctx(params), mlp->weight[l], gain, rng) : LP_OK;
 }
 
 lp_status lp_mlp_create(lp_params* params, const char* prefix, const lp_mlp_def* def, lp_rng* rng, lp_mlp* mlp) {

@@ -21,11 +21,13 @@ static lp_tensor value_loss(lp_tape* t, lp_tensor value, const lp_pg_loss_def* d
     lp_tensor plain = lp_square(t, lp_sub(t, value, returns));
     if (def->value_loss == LP_VALUE_LOSS_PLAIN) return plain;
     lp_tensor old_value = lp_const_f32(t, n, 1, def->old_value);
-    lp_tensor low = lp_shift(t, old_value, -def->clip_range_value);
-    lp_tensor high = lp_shift(t, old_value, def->clip_range_value);
-    lp_tensor clipped_value = lp_maximum(t, lp_minimum(t, value, high), low);
-    lp_tensor clipped = lp_square(t, lp_sub(t, clipped_value, returns));
-    return def->value_loss == LP_VALUE_LOSS_CLIPPED ? clipped : lp_maximum(t, plain, clipped);
+    const double c = def->clip_range_value;
+    if (def->value_loss == LP_VALUE_LOSS_CLIPPED) { /* the gradient at the very ends is torch.clamp's */
+        lp_tensor step = lp_clamp(t, lp_sub(t, value, old_value), -c, c);
+        return lp_square(t, lp_sub(t, lp_add(t, old_value, step), returns));
+    }
+    lp_tensor clipped_value = lp_maximum(t, lp_minimum(t, value, lp_shift(t, old_value, c)), lp_shift(t, old_value, -c));
+    return lp_maximum(t, plain, lp_square(t, lp_sub(t, clipped_value, returns)));
 }
 
 /* A column [n, 1] beside the log-probabilities, or none. */

@@ -171,7 +171,7 @@ static lp_status nonfinite(const lp_optim* optim) {
                     return lp__fail(optim->params->ctx, LP_NONFINITE,
                                     "the gradient of %s is %g at [%lld, %lld]: the step is refused, nothing moved; lower the "
                                     "learning rate, or look for NaN in the inputs",
-                                    lp_params_name(optim->params, i), g, (long long)row, (long long)col);
+                                    lp_params_name(optim->params, i), isnan(g) ? fabs(g) : g, (long long)row, (long long)col);
             }
         }
     }

@@ -22,7 +22,7 @@ typedef struct run {
     int64_t* next;      /* [N]: where the next return of each goes */
 } run;
 
-/* Episode e goes to environment e % N in Stable-Baselines3's evaluate_policy: the first environments have one more. */
+/* As Stable-Baselines3's evaluate_policy shares them out: the last environments have one more. */
 static int64_t quota(const run* r, int64_t i) { return (r->episodes + i) / r->N; }
 
 static bool reserve(run* r) {

@@ -123,7 +123,11 @@ lp_status lp_on_policy_create(lp_envs* envs, lp_policy* policy, const lp_on_poli
     r->def = *def;
     complete(&r->def, lp_envs_count(envs));
     r->tape = lp_tape_create(ctx, LP_F32);
-    status = r->tape && reserve(r) ? make_optimizer(r) : LP_NOMEM;
+    status = r->tape ? LP_OK : LP_NOMEM;
+    if (status == LP_OK && !reserve(r))
+        status = lp__fail(ctx, LP_NOMEM, "out of memory for rollouts of %lld steps of %lld environments: take fewer of them",
+                          (long long)def->n_steps, (long long)lp_envs_count(envs));
+    if (status == LP_OK) status = make_optimizer(r);
     if (status != LP_OK) {
         lp_on_policy_destroy(r);
         return status;

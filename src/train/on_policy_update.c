@@ -7,11 +7,13 @@
 /* Sums over the minibatches of an update. */
 typedef struct tally {
     int64_t minibatches, kl_minibatches; /* of the last epoch */
+    int64_t steps; /* of the optimizer */
     double policy_loss, value_loss, entropy, clipped, kl, grad_norm, loss, max_dev;
 } tally;
 
 /* Settings that schedules have at this update. */
 typedef struct settings {
+    bool clip_value; /* wanted at all: a range that has fallen to 0 clips, too */
     double clip_range, clip_range_vf;
 } settings;
 
@@ -37,7 +39,7 @@ static lp_pg_loss_def loss_def(const lp_on_policy* r, const settings* now) {
     const bool ppo = r->def.algorithm == LP_PPO;
     return (lp_pg_loss_def){.surrogate = ppo ? LP_SURROGATE_CLIPPED : LP_SURROGATE_SCORE,
                             .clip_range = now->clip_range,
-                            .value_loss = now->clip_range_vf > 0 ? LP_VALUE_LOSS_CLIPPED : LP_VALUE_LOSS_PLAIN,
+                            .value_loss = now->clip_value ? LP_VALUE_LOSS_CLIPPED : LP_VALUE_LOSS_PLAIN,
                             .clip_range_value = now->clip_range_vf,
                             .vf_coef = r->def.vf_coef,
                             .ent_coef = r->def.ent_coef,
@@ -60,7 +62,7 @@ static double note(const lp_on_policy* r, const settings* now, const float* log_
         const double bounded = fmin(fmax(ratio, 1.0 - now->clip_range), 1.0 + now->clip_range);
         policy -= ppo ? fmin(advantage * ratio, advantage * bounded) : advantage * (double)log_prob[k];
         double v = (double)value[k];
-        if (now->clip_range_vf > 0) v = old + fmin(fmax(v - old, -now->clip_range_vf), now->clip_range_vf);
+        if (now->clip_value) v = old + fmin(fmax(v - old, -now->clip_range_vf), now->clip_range_vf);
         error += (v - (double)m->returns[k]) * (v - (double)m->returns[k]);
         entropies += (double)entropy[k];
         clipped += fabs(ratio - 1.0) > now->clip_range;
@@ -99,6 +101,7 @@ static lp_status minibatch(lp_on_policy* r, const settings* now, tally* sums, bo
     lp_status status = lp_backward(t, loss);
     if (status == LP_OK) status = lp_optim_step(r->optim, &norm);
     sums->grad_norm += norm;
+    sums->steps++;
     return status;
 }
 
@@ -145,6 +148,7 @@ static void fill(const lp_on_policy* r, const settings* now, double rate, const 
     const double n = (double)sums->minibatches;
     m->learning_rate = rate;
     m->clip_range = now->clip_range;
+    m->clip_range_vf = now->clip_value ? now->clip_range_vf : (double)NAN;
     m->policy_gradient_loss = sums->policy_loss / n;
     m->value_loss = sums->value_loss / n;
     m->entropy_loss = -sums->entropy / n;
@@ -152,14 +156,14 @@ static void fill(const lp_on_policy* r, const settings* now, double rate, const 
     m->approx_kl = sums->kl / (double)sums->kl_minibatches;
     m->clip_fraction = sums->clipped / n;
     m->explained_variance = explained_variance(&r->steps);
-    m->grad_norm = sums->grad_norm / n;
+    m->grad_norm = sums->steps > 0 ? sums->grad_norm / (double)sums->steps : (double)NAN;
     m->ratio_max_dev = sums->max_dev;
     m->std = mean_std(r->policy);
     m->n_updates = (double)r->updates;
 }
 
 lp_status lp__on_policy_update(lp_on_policy* r, const int32_t* permutations, lp_on_policy_metrics* metrics) {
-    const settings now = {lp__schedule_now(r, r->def.clip_range), lp__schedule_now(r, r->def.clip_range_vf)};
+    const settings now = {r->def.clip_range_vf.initial > 0, lp__schedule_now(r, r->def.clip_range), lp__schedule_now(r, r->def.clip_range_vf)};
     const double rate = lp__schedule_now(r, r->def.learning_rate);
     const int64_t updates = r->updates;
     tally sums = {0};

@@ -14,8 +14,9 @@ lp_policy_def lp_policy_def_default(const lp_env_type* type) {
                            .activation = LP_TANH};
 }
 
+/* drawn: its weights are; otherwise they are 0. */
 static lp_status make_network(lp_policy* p, const char* name, int64_t outputs, double output_gain, uint64_t stream,
-                              lp_mlp* network) {
+                              bool drawn, lp_mlp* network) {
     lp_mlp_def def = lp_mlp_def_default();
     def.inputs = p->def.observation.n;
     def.outputs = outputs;
@@ -24,7 +25,7 @@ static lp_status make_network(lp_policy* p, const char* name, int64_t outputs, d
     def.activation = p->def.activation;
     def.output_gain = output_gain;
     lp_rng rng = lp_rng_philox(p->def.seed, LP_FOR_INIT, stream, 0);
-    return lp_mlp_create(p->params, name, &def, &rng, network);
+    return lp_mlp_create(p->params, name, &def, drawn ? &rng : NULL, network);
 }
 
 static lp_status make_log_std(lp_policy* p) {
@@ -35,7 +36,7 @@ static lp_status make_log_std(lp_policy* p) {
     return LP_OK;
 }
 
-lp_status lp_policy_create(lp_ctx* ctx, const lp_policy_def* def, lp_policy** out) {
+lp_status lp__policy_make(lp_ctx* ctx, const lp_policy_def* def, bool drawn, lp_policy** out) {
     *out = NULL;
     if (!LP__REQUIRE(ctx, def->cookie == COOKIE, "begin with lp_policy_def_default") ||
         !LP__REQUIRE(ctx, def->observation.kind == LP_SPACE_BOX, "observations are a box"))
@@ -52,8 +53,8 @@ lp_status lp_policy_create(lp_ctx* ctx, const lp_policy_def* def, lp_policy** ou
     p->def.observation.low = p->def.observation.high = p->def.action.low = p->def.action.high = NULL;
     p->params = lp_params_create(ctx, LP_F32, true);
     status = p->params ? LP_OK : LP_NOMEM;
-    if (status == LP_OK) status = make_network(p, "actor", def->action.n, 0.01, 0, &p->actor);
-    if (status == LP_OK) status = make_network(p, "critic", 1, 1.0, 1, &p->critic);
+    if (status == LP_OK) status = make_network(p, "actor", def->action.n, 0.01, 0, drawn, &p->actor);
+    if (status == LP_OK) status = make_network(p, "critic", 1, 1.0, 1, drawn, &p->critic);
     if (status == LP_OK) status = make_log_std(p);
     if (status != LP_OK) {
         lp_policy_destroy(p);
@@ -61,6 +62,10 @@ lp_status lp_policy_create(lp_ctx* ctx, const lp_policy_def* def, lp_policy** ou
     }
     *out = p;
     return LP_OK;
+}
+
+lp_status lp_policy_create(lp_ctx* ctx, const lp_policy_def* def, lp_policy** out) {
+    return lp__policy_make(ctx, def, true, out);
 }
 
 void lp_policy_destroy(lp_policy* p) {
@@ -107,7 +112,7 @@ static lp_status draw_discrete(const lp_policy* p, lp_tensor probability, int64_
     const int64_t k = p->def.action.n;
     for (int64_t i = 0; i < n; i++) {
         const int32_t env = draw->index[i];
-        lp_rng rng = lp_rng_philox(draw->seed, LP_FOR_ACTION, (uint64_t)env, (uint32_t)draw->steps[env]);
+        lp_rng rng = lp__stream(draw->seed, LP_FOR_ACTION, (uint64_t)env, draw->steps[env]);
         const int64_t a = lp_rng_choice_f32(&rng, lp_f32(probability) + i * k, k);
         if (a < 0)
             return lp__fail(p->ctx, LP_NONFINITE,
@@ -124,7 +129,7 @@ static void draw_box(const lp_policy* p, lp_tensor mean, int64_t n, const lp__dr
     for (int64_t i = 0; i < n; i++) {
         const int32_t env = draw->index[i];
         float* a = actions + i * k;
-        lp_rng rng = lp_rng_philox(draw->seed, LP_FOR_ACTION, (uint64_t)env, (uint32_t)draw->steps[env]);
+        lp_rng rng = lp__stream(draw->seed, LP_FOR_ACTION, (uint64_t)env, draw->steps[env]);
         lp_rng_normal_f32(&rng, a, k);
         for (int64_t j = 0; j < k; j++) a[j] = (float)(lp_at(mean, i, j) + exp(lp_at(p->log_std, 0, j)) * (double)a[j]);
     }

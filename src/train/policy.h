@@ -13,6 +13,9 @@ struct lp_policy {
     lp_tensor log_std; /* [1, n] of a box, else NULL */
 };
 
+/* lp_policy_create; weights that are not drawn are 0, to be read from a file. */
+lp_status lp__policy_make(lp_ctx* ctx, const lp_policy_def* def, bool drawn, lp_policy** policy);
+
 /* What it says about observations [n, obs]. */
 lp_dist lp__policy_dist(lp_tape* t, const lp_policy* policy, lp_tensor observation);
 lp_tensor lp__policy_value(lp_tape* t, const lp_policy* policy, lp_tensor observation); /* [n, 1] */

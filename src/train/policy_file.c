@@ -29,7 +29,20 @@ static lp_status read_word(lp_ctx* ctx, const lp__safetensors* f, const char* pa
     return lp__fail(ctx, LP_FORMAT, "%s: %s is \"%.40s\": it must be %s or %s", path, key, word ? word : "missing", zero, one);
 }
 
-/* The shape of the networks from those of their weights. */
+/* Checks layer l of a network against the width below it, and gives its own. */
+static lp_status read_layer(lp_ctx* ctx, const lp__safetensors* f, const char* path, const char* network, int l,
+                            int64_t below, int64_t* width) {
+    char name[NAME_BYTES];
+    int64_t cols, bias_rows, bias;
+    snprintf(name, sizeof name, "%s.%d.weight", network, l);
+    lp_status status = lp__safetensors_shape(f, name, width, &cols);
+    snprintf(name, sizeof name, "%s.%d.bias", network, l);
+    if (status == LP_OK) status = lp__safetensors_shape(f, name, &bias_rows, &bias);
+    if (status != LP_OK || (cols == below && bias_rows == 1 && bias == *width)) return status;
+    return lp__fail(ctx, LP_FORMAT, "%s: layer %d of the %s does not fit the one below it, or its bias", path, l, network);
+}
+
+/* The shape of the networks from those of all their tensors, before memory is asked for. */
 static lp_status read_shape(lp_ctx* ctx, const lp__safetensors* f, const char* path, lp_policy_def* def) {
     const int64_t tensors = lp__safetensors_count(f) - (def->action.kind == LP_SPACE_BOX);
     const int64_t layers = tensors / 4; /* weight and bias, actor and critic */
@@ -37,20 +50,23 @@ static lp_status read_shape(lp_ctx* ctx, const lp__safetensors* f, const char* p
         return lp__fail(ctx, LP_FORMAT, "%s: %lld tensors are no actor and critic", path,
                         (long long)lp__safetensors_count(f));
     def->hidden_layers = (int)layers - 1;
-    for (int l = 0; l < (int)layers; l++) {
-        char name[NAME_BYTES];
-        int64_t rows, cols;
-        snprintf(name, sizeof name, "actor.%d.weight", l);
-        lp_status status = lp__safetensors_shape(f, name, &rows, &cols);
-        if (status != LP_OK) return status;
-        if (l == 0) def->observation.n = cols;
-        if (l + 1 == (int)layers) {
-            def->action.n = rows;
-        } else {
-            def->hidden[l] = rows;
+    int64_t rows;
+    lp_status status = lp__safetensors_shape(f, "actor.0.weight", &rows, &def->observation.n);
+    for (int side = 0; status == LP_OK && side < 2; side++) {
+        int64_t below = def->observation.n;
+        for (int l = 0; status == LP_OK && l < (int)layers; l++) {
+            const bool last = l + 1 == (int)layers;
+            int64_t width = 0;
+            status = read_layer(ctx, f, path, side ? "critic" : "actor", l, below, &width);
+            const int64_t wanted = side == 0 ? width : last ? 1 : def->hidden[l];
+            if (status == LP_OK && width != wanted)
+                status = lp__fail(ctx, LP_FORMAT, "%s: layer %d of actor and critic differ", path, l);
+            if (side == 0 && last) def->action.n = width;
+            if (side == 0 && !last) def->hidden[l] = width;
+            below = width;
         }
     }
-    return LP_OK;
+    return status;
 }
 
 static lp_status read_numbers(const lp__safetensors* f, lp_policy* p) {
@@ -78,7 +94,7 @@ static lp_status load(lp_ctx* ctx, const lp__safetensors* f, const char* path, l
     def.activation = (lp_activation)activation;
     def.action.kind = box ? LP_SPACE_BOX : LP_SPACE_DISCRETE;
     status = read_shape(ctx, f, path, &def);
-    if (status == LP_OK) status = lp_policy_create(ctx, &def, out);
+    if (status == LP_OK) status = lp__policy_make(ctx, &def, false, out);
     if (status == LP_INVALID) return lp__fail_at(ctx, LP_FORMAT, "%s", path); /* a size that is none */
     if (status == LP_OK) status = read_numbers(f, *out);
     return status == LP_FORMAT && !strstr(lp_error(ctx), path) ? lp__fail_at(ctx, status, "%s", path) : status;

@@ -61,7 +61,7 @@ static lp_status check_batch(const lp_ppo* ppo, const lp_generation* b, const do
         if (!isfinite(scores[s]))
             return lp__fail(ppo->ctx, LP_NONFINITE,
                             "the reward of sequence %lld in step %lld is %g: the step is refused, nothing moved",
-                            (long long)s, (long long)ppo->steps + 1, scores[s]);
+                            (long long)s, (long long)ppo->steps + 1, isnan(scores[s]) ? fabs(scores[s]) : scores[s]);
         if (b->prompt_offsets[s + 1] <= b->prompt_offsets[s] || b->response_offsets[s + 1] <= b->response_offsets[s])
             return lp__fail(ppo->ctx, LP_INVALID, "sequence %lld has an empty prompt or response", (long long)s);
     }

@@ -138,6 +138,19 @@ static void orthogonal(void** state) {
     lp_ctx_destroy(ctx);
 }
 
+/* A large matrix takes long: it looks whether to stop. */
+static void cancelled(void** state) {
+    (void)state;
+    lp_ctx* ctx = context(1, -1);
+    lp_params* params = lp_params_create(ctx, LP_F32, true);
+    lp_tensor w = lp_param(params, "w", 3, 3);
+    lp_rng rng = lp_rng_philox(3, LP_FOR_TEST, 0, 0);
+    lp_cancel(ctx);
+    assert_int_equal(lp_init_orthogonal(ctx, w, 1, &rng), LP_CANCELLED);
+    for (int i = 0; i < 9; i++) assert_close(lp_at(w, 0, i), 0, 0);
+    lp_ctx_destroy(ctx);
+}
+
 /* Parameters that are there already are left alone; sizes out of range are named. */
 static void creation(void** state) {
     (void)state;
@@ -163,6 +176,6 @@ static void creation(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(layers_one_by_one), cmocka_unit_test(bits),
-                                       cmocka_unit_test(orthogonal), cmocka_unit_test(creation)};
+                                       cmocka_unit_test(orthogonal), cmocka_unit_test(cancelled), cmocka_unit_test(creation)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

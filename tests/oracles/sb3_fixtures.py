@@ -126,6 +126,9 @@ def main():
         one("ppo, all terms", PPO, short_episodes("CartPole-v1", 13), 1.0, clip_range_vf=0.2, ent_coef=0.02,
             vf_coef=0.7, max_grad_norm=0.1, normalize_advantage=False, **ppo),
         one("ppo, target_kl", PPO, short_episodes("CartPole-v1", 13), 1.0, learning_rate=1e-2, target_kl=0.001, **ppo),
+        # a loss that is seen but not learnt from: its gradient hangs on whether a value is, to the bit, the old one
+        one("ppo, value clipped to nothing", PPO, short_episodes("CartPole-v1", 13), 0.0, clip_range_vf=lin(0.2),
+            vf_coef=0.0, learning_rate=1e-3, **ppo),
         one("ppo, box", PPO, short_episodes("Pendulum-v1", 11), 1.0, ent_coef=0.01, **ppo),
         one("a2c", A2C, short_episodes("CartPole-v1", 13), 1.0, n_steps=20),
         one("a2c, box", A2C, short_episodes("Pendulum-v1", 11), 1.0, n_steps=20, ent_coef=0.01, gae_lambda=0.9,

@@ -155,7 +155,7 @@ static void bad_rewards(void** state) {
     set_up(&r, 1, &walk_type, 3, &def);
     const uint64_t before = digest(r.policy);
     assert_int_equal(lp_on_policy_step(r.trainer, NULL), LP_NONFINITE);
-    assert_non_null(strstr(lp_error(r.ctx), "Walk"));
+    assert_non_null(strstr(lp_error(r.ctx), "Walk: environment 0, step 3"));
     assert_true(digest(r.policy) == before);
     bad_step = 0;
     assert_int_equal(lp_on_policy_step(r.trainer, NULL), LP_OK);
@@ -349,7 +349,10 @@ static void files(void** state) {
             const char old = bytes[i];
             bytes[i] = (char)(change == 0 ? old ^ 1 : change == 1 ? '9' : 0);
             write_bytes(bytes, n);
-            refused += lp_policy_load(r.ctx, path, &again, NULL) != LP_OK;
+            const lp_status status = lp_policy_load(r.ctx, path, &again, NULL);
+            refused += status != LP_OK;
+            assert_true(status == LP_OK || status == LP_FORMAT || status == LP_UNSUPPORTED);
+            assert_true(status != LP_OK || lp_params_finite(again->params));
             lp_policy_destroy(again);
             bytes[i] = old;
         }
@@ -365,6 +368,36 @@ static void files(void** state) {
     remove(path);
     assert_int_equal(lp_policy_load(r.ctx, path, &again, NULL), LP_NOT_FOUND);
     lp_ctx_destroy(r.ctx);
+}
+
+/* A file of small tensors whose layers, if they were what they say, would need 64 MB: it is refused before they are made. */
+static void layers_that_do_not_fit(void** state) {
+    (void)state;
+    static const char header[] =
+        "{\"__metadata__\":{\"format\":\"logpi policy 1\",\"env\":\"CartPole-v1\",\"activation\":\"tanh\",\"action\":"
+        "\"discrete\"},\"actor.0.weight\":{\"dtype\":\"F32\",\"shape\":[4000,4],\"data_offsets\":[0,64000]},"
+        "\"actor.1.weight\":{\"dtype\":\"F32\",\"shape\":[4000,1],\"data_offsets\":[0,16000]},"
+        "\"actor.2.weight\":{\"dtype\":\"F32\",\"shape\":[2,1],\"data_offsets\":[0,8]},"
+        "\"actor.0.bias\":{\"dtype\":\"F32\",\"shape\":[4000],\"data_offsets\":[0,16000]},"
+        "\"actor.1.bias\":{\"dtype\":\"F32\",\"shape\":[4000],\"data_offsets\":[0,16000]},"
+        "\"actor.2.bias\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"critic.0.weight\":{},"
+        "\"critic.1.weight\":{},\"critic.2.weight\":{},\"critic.0.bias\":{},\"critic.1.bias\":{},\"critic.2.bias\":{}}";
+    static char bytes[8 + sizeof header + 64000];
+    const size_t length = sizeof header - 1;
+    for (int i = 0; i < 8; i++) bytes[i] = (char)(length >> (8 * i));
+    memcpy(bytes + 8, header, length);
+    strcpy(path, "/tmp/logpi-test-XXXXXX");
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    write_bytes(bytes, 8 + length + 64000);
+    lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
+    lp_policy* policy;
+    assert_int_equal(lp_policy_load(ctx, path, &policy, NULL), LP_FORMAT);
+    assert_non_null(strstr(lp_error(ctx), "layer 1 of the actor"));
+    assert_true(lp_ctx_memory(ctx).peak_bytes < 1 << 21);
+    remove(path);
+    lp_ctx_destroy(ctx);
 }
 
 static void what_does_not_fit(void** state) {
@@ -402,6 +435,7 @@ int main(void) {
         cmocka_unit_test(cartpole),
         cmocka_unit_test(evaluation),
         cmocka_unit_test(files),
+        cmocka_unit_test(layers_that_do_not_fit),
         cmocka_unit_test(what_does_not_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
