@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <logpi/logpi.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 enum { EXIT_OK = 0, EXIT_FAILURE_ = 1, EXIT_USAGE = 2, EXIT_BAD_INPUT = 3, EXIT_IO = 4, EXIT_DIVERGED = 5 };
 
@@ -53,30 +54,39 @@ lp_status cli_pack(lp_ctx* ctx, const lp_options* options, const lp_model* model
 
 /* ---- the folder of a training run ---- */
 
+enum { RUN_FILES = 3 };
+
 /* DIR/metrics.jsonl, DIR/config.yaml; DIR/final has what a run learnt that ended well or was stopped, DIR/diverged what one
- * that diverged had learnt before: it may be ruined, and takes the place of nothing. */
+ * that diverged had learnt before: it may be ruined, and takes the place of nothing. DIR/.lock is held while it runs. An old
+ * run stays until the new one has something to put in its place. */
 typedef struct run_folder {
-    char *path, *metrics, *config, *final, *diverged;
+    char *path, *metrics, *config, *final, *diverged, *lock;
     const char* const* files; /* [count], that final/ or diverged/ will have */
-    int count;
+    int count;                /* RUN_FILES at most */
+    lp_status (*save_config)(void* user, const char* path); /* NULL: none. To be set after cli_folder_name */
+    void* user;
+    bool locked, begun;       /* begun: metrics.jsonl is of this run */
+    int lock_file;
+    ino_t old[2][RUN_FILES];  /* the files that were in final/ and diverged/; 0: none */
 } run_folder;
 /* files: static. Freed by cli_folder_free, also after LP_NOMEM. */
 lp_status cli_folder_name(run_folder* folder, const char* path, const char* const* files, int count);
 void cli_folder_free(run_folder* folder);
 /* Two runs in one folder would be neither: LP_INVALID if one is there already and may not be replaced, or is of another
- * kind. LP_IO: something is in the place of a file. Changes nothing. */
-lp_status cli_folder_check(lp_ctx* ctx, const run_folder* folder, bool overwrite);
-/* After that: removes a run that is there, makes the folders, and sees now whether each file can be written. LP_IO. */
-lp_status cli_folder_make(lp_ctx* ctx, const run_folder* folder);
+ * kind. LP_IO: another run is using it, or something is in the place of a file. Changes nothing. */
+lp_status cli_folder_check(lp_ctx* ctx, run_folder* folder, bool overwrite);
+/* After that: makes the folders, locks, checks again, and sees now whether each file can be written. LP_IO and as above. */
+lp_status cli_folder_make(lp_ctx* ctx, run_folder* folder, bool overwrite);
+/* A line of metrics.jsonl. The first one replaces that of an old run, and config.yaml. */
+lp_status cli_folder_log(lp_ctx* ctx, run_folder* folder, const lp_metric* row, int count);
 /* What a run has learnt, after its last whole step. */
 typedef struct run_result {
     char what[80];    /* "the weights after 3 whole steps are"; "": no step was finished */
     const char* noun; /* "weights are" */
-    const lp_params* params;
     lp_status (*save)(void* user, const char* folder);
     void* user;
 } run_result;
-/* Saves it and ends the run, whatever it came to, with one message: the exit code. */
+/* Saves it, removes what is left of an old run, and ends the run, whatever it came to, with one message: the exit code. */
 int cli_folder_finish(lp_ctx* ctx, const run_folder* folder, const run_result* result, lp_status status);
 
 /* ---- environments ---- */
@@ -92,8 +102,6 @@ typedef struct evaluation {
 lp_status cli_evaluate(lp_ctx* ctx, lp_policy* policy, const lp_env_type* type, const evaluation* how,
                        lp_evaluation* result);
 enum { EVAL_ENVS = 8 }; /* the default of logpi eval --n_envs */
-
-bool cli_all_finite(const lp_params* params);
 
 /* Seconds of a clock that only goes forward. */
 double cli_now(void);

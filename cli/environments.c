@@ -29,14 +29,3 @@ lp_status cli_evaluate(lp_ctx* ctx, lp_policy* policy, const lp_env_type* type, 
     lp_envs_destroy(envs);
     return status;
 }
-
-bool cli_all_finite(const lp_params* params) {
-    for (int64_t i = 0; i < lp_params_count(params); i++) {
-        const lp_tensor x = lp_params_get(params, i);
-        const float* numbers = lp_f32(x);
-        for (int64_t j = 0; j < x->rows * x->cols; j++) {
-            if (!isfinite(numbers[j])) return false;
-        }
-    }
-    return true;
-}

@@ -122,9 +122,37 @@ static lp_status make_trainer(training* r) {
     return status;
 }
 
+/* As Stable-Baselines3, which goes on too: rl-zoo has such settings. */
+static void warn_of_sizes(const training* r) {
+    if (r->algorithm != LP_PPO) return;
+    const long long steps = lp_options_int(r->options, "n_steps"), envs = lp_options_int(r->options, "n_envs"),
+                    batch = lp_options_int(r->options, "batch_size"), rollout = steps * envs;
+    if (rollout % batch == 0) return;
+    if (batch > rollout) {
+        cli_say(0,
+                "warning: --batch_size %lld is larger than a rollout, n_steps %lld * n_envs %lld = %lld: every minibatch "
+                "has %lld steps",
+                batch, steps, envs, rollout, rollout);
+    } else {
+        cli_say(0,
+                "warning: --batch_size %lld does not divide a rollout, n_steps %lld * n_envs %lld = %lld: the last of "
+                "every %lld minibatches has %lld steps",
+                batch, steps, envs, rollout, rollout / batch + 1, rollout % batch);
+    }
+}
+
 /* ---- the folder of the run ------------------------------------------------------------------------- */
 
 static const char* const files[] = {"policy.safetensors"};
+
+/* Writes the settings. */
+static lp_status save_config(void* user, const char* path) {
+    const training* r = user;
+    const lp_setting settings[] = {{"algo", lp_algorithm_name(r->algorithm)},
+                                   {"output_dir", r->folder.path},
+                                   {"isa", lp_isa_name(lp_ctx_isa(r->ctx))}};
+    return lp_options_save(r->ctx, r->options, settings, sizeof settings / sizeof *settings, path);
+}
 
 static lp_status name_folder(training* r) {
     const char* given = lp_options_text(r->options, "output_dir");
@@ -137,41 +165,44 @@ static lp_status name_folder(training* r) {
         r->file = NULL;
         status = LP_NOMEM;
     }
+    r->folder.save_config = save_config;
+    r->folder.user = r;
     free(standard);
     return status;
-}
-
-/* Makes the folder, and writes the settings. */
-static lp_status prepare_folder(const training* r) {
-    const lp_setting settings[] = {{"algo", lp_algorithm_name(r->algorithm)},
-                                   {"output_dir", r->folder.path},
-                                   {"isa", lp_isa_name(lp_ctx_isa(r->ctx))}};
-    lp_status status = cli_folder_make(r->ctx, &r->folder);
-    if (status != LP_OK) return status;
-    status = lp_options_save(r->ctx, r->options, settings, sizeof settings / sizeof *settings, r->folder.config);
-    return status == LP_OK || status == LP_NOMEM ? status : lp_fail(r->ctx, LP_IO, "%s", lp_error(r->ctx));
 }
 
 /* ---- the loop -------------------------------------------------------------------------------------- */
 
 static double rate(const training* r) { return (double)lp_on_policy_timesteps(r->trainer) / r->seconds; }
 
-/* Stable-Baselines3 calls the policy loss of PPO and that of A2C by two names. */
+/* The name under which Stable-Baselines3 logs a metric of this run; NULL: it does not. A2C has one update, of the whole
+ * rollout and without a ratio, and another word for its loss. */
 static const char* metric_name(const training* r, int index) {
+    static const char* const of_ppo[] = {"train/clip_range", "train/loss", "train/approx_kl", "train/clip_fraction"};
+    static const char* const optional[] = {"train/std", "train/clip_range_vf"}; /* of a box; when it is set */
     const char* name = lp_on_policy_metrics_name(index);
-    return r->algorithm != LP_PPO && strcmp(name, "train/policy_gradient_loss") == 0 ? "train/policy_loss" : name;
+    for (size_t i = 0; i < sizeof optional / sizeof *optional; i++) {
+        if (strcmp(name, optional[i]) == 0 && isnan(lp_on_policy_metrics_get(&r->last, index))) return NULL;
+    }
+    if (r->algorithm == LP_PPO) return name;
+    for (size_t i = 0; i < sizeof of_ppo / sizeof *of_ppo; i++) {
+        if (strcmp(name, of_ppo[i]) == 0) return NULL;
+    }
+    return strcmp(name, "train/policy_gradient_loss") == 0 ? "train/policy_loss" : name;
 }
 
 enum { METRICS_ROOM = 64 };
 
-static lp_status log_metrics(const training* r) {
+static lp_status log_metrics(training* r) {
     lp_metric row[METRICS_ROOM];
     int n = 0;
-    for (int i = 0; i < lp_on_policy_metrics_count() && n < METRICS_ROOM - 2; i++)
-        row[n++] = (lp_metric){.name = metric_name(r, i), .value = lp_on_policy_metrics_get(&r->last, i)};
+    for (int i = 0; i < lp_on_policy_metrics_count() && n < METRICS_ROOM - 2; i++) {
+        const char* name = metric_name(r, i);
+        if (name) row[n++] = (lp_metric){.name = name, .value = lp_on_policy_metrics_get(&r->last, i)};
+    }
     row[n++] = (lp_metric){.name = "time/fps", .value = rate(r)};
     row[n++] = (lp_metric){.name = "time/time_elapsed", .value = r->seconds};
-    return lp_metrics_append(r->ctx, r->folder.metrics, row, n);
+    return cli_folder_log(r->ctx, &r->folder, row, n);
 }
 
 /* A number with its digits, or "-" while there is none. */
@@ -221,8 +252,7 @@ static lp_status save(void* user, const char* folder) {
 
 /* Ends training. A step that fails leaves no trace in the policy. */
 static int finish(training* r, lp_status status) {
-    run_result result = {
-        .noun = "policy is", .params = lp_policy_params(r->policy), .save = save, .user = r};
+    run_result result = {.noun = "policy is", .save = save, .user = r};
     if (r->last.total_timesteps > 0)
         snprintf(result.what, sizeof result.what, "the policy after %.0f steps is", r->last.total_timesteps);
     return cli_folder_finish(r->ctx, &r->folder, &result, status);
@@ -276,11 +306,12 @@ static int run(lp_ctx* ctx, const lp_options* options, lp_algorithm algorithm) {
     lp_status status = make_trainer(&r); /* everything that can be wrong is found before a folder is made */
     if (status == LP_OK) status = name_folder(&r);
     if (status == LP_OK) status = cli_folder_check(ctx, &r.folder, lp_options_flag(options, "overwrite"));
-    if (status == LP_OK) status = prepare_folder(&r);
+    if (status == LP_OK) status = cli_folder_make(ctx, &r.folder, lp_options_flag(options, "overwrite"));
     int code;
     if (status != LP_OK) {
         code = cli_fail(ctx, status);
     } else {
+        warn_of_sizes(&r);
         code = finish(&r, train(&r));
         if (code == EXIT_OK && (status = report(&r)) != LP_OK) code = cli_fail(ctx, status);
     }

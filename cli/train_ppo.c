@@ -118,7 +118,7 @@ static lp_status begin(training* r) {
     status = cli_go_on(r->ctx, status);
     if (status == LP_OK) status = lp_ppo_create(r->model, r->policy, r->reference, &def, &r->ppo);
     status = cli_go_on(r->ctx, status);
-    if (status == LP_OK && r->folder.path) status = cli_folder_make(r->ctx, &r->folder);
+    if (status == LP_OK && r->folder.path) status = cli_folder_make(r->ctx, &r->folder, lp_options_flag(r->options, "overwrite"));
     r->begun = status == LP_OK;
     return status;
 }
@@ -205,7 +205,7 @@ static lp_status log_metrics(training* r, int64_t step, const lp_ppo_metrics* m)
     row[n++] = (lp_metric){.name = "ppo/policy/advantages", .values = lists + 2 * dists.tokens, .n = dists.tokens};
     row[n++] = (lp_metric){.name = "tokens/queries_dist", .values = lengths, .n = dists.sequences};
     row[n++] = (lp_metric){.name = "tokens/responses_dist", .values = lengths + dists.sequences, .n = dists.sequences};
-    const lp_status status = lp_metrics_append(r->ctx, r->folder.metrics, row, n);
+    const lp_status status = cli_folder_log(r->ctx, &r->folder, row, n);
     free(lists);
     return status;
 }
@@ -272,8 +272,7 @@ static lp_status save(void* user, const char* folder) { return lp_ppo_save(user,
  * in the weights. */
 static int finish(training* r, lp_status status) {
     if (!r->folder.path || !r->begun) return status == LP_OK ? EXIT_OK : cli_fail(r->ctx, status);
-    run_result result = {
-        .noun = "weights are", .params = lp_weights_params(r->policy), .save = save, .user = r->ppo};
+    run_result result = {.noun = "weights are", .save = save, .user = r->ppo};
     const long long steps = lp_ppo_steps(r->ppo);
     if (steps > 0)
         snprintf(result.what, sizeof result.what, "the weights after %lld whole step%s are", steps, steps == 1 ? "" : "s");

@@ -14,12 +14,8 @@ static lp_status learn(lp_ctx* ctx, int64_t steps) {
     lp_evaluation result;
     lp_status e;
     envs_def.count = 8;
-    def.n_timesteps = steps;
-    def.n_steps = 32;
-    def.batch_size = 256;
-    def.n_epochs = 20;
-    def.gamma = 0.98;
-    def.gae_lambda = 0.8;
+    def.n_timesteps = steps, def.n_steps = 32, def.batch_size = 256, def.n_epochs = 20;
+    def.gamma = 0.98, def.gae_lambda = 0.8;
     def.learning_rate = (lp_schedule){0.001, true}; /* lin_0.001 */
     def.clip_range = (lp_schedule){0.2, true};
     if ((e = lp_envs_create(ctx, &envs_def, &envs)) || (e = lp_policy_create(ctx, &policy_def, &policy)) ||
@@ -32,8 +28,12 @@ static lp_status learn(lp_ctx* ctx, int64_t steps) {
 }
 
 int main(int argc, char** argv) {
-    lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
-    const lp_status status = learn(ctx, argc > 1 ? strtoll(argv[1], NULL, 10) : 100000);
+    char error[256] = "", *end = error;
+    const int64_t steps = argc > 1 ? strtoll(argv[1], &end, 10) : 100000;
+    if (*end) return fprintf(stderr, "STEPS is \"%s\": it must be a whole number\n", argv[1]), 2;
+    lp_ctx* ctx = lp_ctx_create(NULL, error, sizeof error);
+    if (!ctx) return fprintf(stderr, "%s\n", error), 1;
+    const lp_status status = learn(ctx, steps);
     if (status != LP_OK) fprintf(stderr, "%s\n", lp_error(ctx));
     lp_ctx_destroy(ctx);
     return status != LP_OK;

@@ -128,7 +128,7 @@ expect 3 'nan.gguf: tensor "output_norm.weight" has a NaN' "${train[@]/#$tiny/$w
 # ---- files that cannot be written: 4
 expect 4 'metrics.jsonl|output|File exists|Not a directory' "${train[@]}" --output_dir "$work/empty.txt/run"
 expect 4 'No space left|File too large' bash -c 'ulimit -f 64; exec "$@"' - "${train[@]}" --output_dir "$work/full"
-expect 4 'metrics.jsonl: File too large.*; the weights after 1 whole step are not saved: .*File too large' \
+expect 4 'metrics.jsonl(.logpi.tmp)?: File too large.*; the weights after 1 whole step are not saved: .*File too large' \
     bash -c 'ulimit -f 1; exec "$@"' - "${train[@]}" --batch_size 8 --output_dir "$work/fuller"
 [ -e "$work/full/final/model.safetensors" ] || [ -e "$work/fuller/final/model.safetensors" ] && wrong "half a model was left behind"
 expect 4 'could not write to standard output' bash -c '"$@" >/dev/full' - "$logpi" step
@@ -146,7 +146,7 @@ expect 2 "$work/first holds a run already: choose another --output_dir, or --ove
 [ "$(contents "$work/first")" = "$before" ] || wrong "a run that is refused touches the folder"
 expect 5 'step 1, .*; no step was finished: no weights are saved' "${train[@]}" --steps 9 --learning_rate 1e6 \
     --ratio_threshold 1e300 --output_dir "$work/at_once"
-[ "$(contents "$work/at_once" | wc -l)" = 1 ] || wrong "a run that diverges at once saves weights" # metrics.jsonl, empty
+[ -z "$(ls "$work/at_once/final")" ] && [ ! -e "$work/at_once/diverged" ] || wrong "a run that diverges at once saves weights"
 diverge=("${train[@]}" --ppo_epochs 1 --steps 99 --learning_rate 1e5)
 expect 5 'step [0-9]+, .*; the weights after [0-9]+ whole steps? are in .*/gone/diverged$' "${diverge[@]}" --output_dir "$work/gone"
 [ -z "$(ls "$work/gone/final")" ] || wrong "a run that diverges writes final/"
@@ -163,7 +163,7 @@ rm "$work/gone/metrics.jsonl"
 expect 2 'gone holds a run already' "${train[@]}" --output_dir "$work/gone"
 expect 0 'completed' "${train[@]}" --steps 1 --output_dir "$work/gone" --overwrite
 [ "$(cd "$work/gone" && find . | sort | xargs)" = \
-    '. ./final ./final/config.json ./final/model.safetensors ./final/value_head.safetensors ./metrics.jsonl' ] ||
+    '. ./.lock ./final ./final/config.json ./final/model.safetensors ./final/value_head.safetensors ./metrics.jsonl' ] ||
     wrong "--overwrite leaves other files: $(find "$work/gone")"
 [ "$(wc -l <"$work/gone/metrics.jsonl")" = 1 ] || wrong "--overwrite mixes two runs"
 mkdir -p "$work/torn" && printf '{"step":1,"obj' >"$work/torn/metrics.jsonl"
@@ -174,6 +174,29 @@ before=$(contents "$work/whole")
 expect 2 'mini_batch_size 2 does not divide' "${train[@]}" --batch_size 3 --mini_batch_size 2 --output_dir "$work/whole" --overwrite
 expect 3 'e.gguf' "${train[@]/#$tiny/$work/e.gguf}" --output_dir "$work/whole" --overwrite
 [ "$(contents "$work/whole")" = "$before" ] || wrong "a mistaken command line removes a run"
+
+# ---- two at once in one folder: the second is refused; --overwrite leaves the old run until there is a new one
+cp -r "$work/whole" "$work/old"
+before=$(contents "$work/old")
+expect 5 'step 1, .*; no step was finished: no weights are saved' "${train[@]}" --steps 9 --learning_rate 1e6 \
+    --ratio_threshold 1e300 --output_dir "$work/old" --overwrite
+[ "$(contents "$work/old")" = "$before" ] || wrong "a run that makes no step removes the old one"
+sum() { sha256sum <"$work/old/final/model.safetensors"; }
+before=$(sum)
+"${hearing[@]}" "${train[@]}" --steps 1000000 --seed 5 --output_dir "$work/old" --overwrite >/dev/null 2>"$work/log" &
+pid=$!
+for _ in $(seq 300); do grep -qs "^step 2/" "$work/log" && break; sleep 0.1; done
+expect 4 "another run is using $work/old" "${train[@]}" --output_dir "$work/old"
+expect 4 "another run is using $work/old" "${train[@]}" --output_dir "$work/old" --overwrite
+[ "$(sum)" = "$before" ] || wrong "the old weights go before there are new ones"
+[ "$(grep -c '"step":1,' "$work/old/metrics.jsonl")" = 1 ] || wrong "metrics.jsonl has two runs"
+kill -TERM $pid
+wait $pid
+[ "$(sum)" != "$before" ] || wrong "the old weights stay when there are new ones"
+expect 5 'old/diverged$' "${diverge[@]}" --output_dir "$work/old" --overwrite
+[ -z "$(ls "$work/old/final")" ] || wrong "beside diverged/ there is the final/ of another run"
+expect 0 'completed' "${train[@]}" --steps 1 --output_dir "$work/old" --overwrite
+[ -e "$work/old/diverged" ] && wrong "beside final/ there is the diverged/ of another run"
 
 # ---- an output folder that will not do is found before training, for every file that will be written
 blocked() { # PATH, below the folder: a folder is made in its place
@@ -207,6 +230,16 @@ wait $pid
 [ $? = 4 ] || wrong "files that cannot be written are no failure"
 grep -Eq 'stopped by signal 15; the weights after [0-9]+ whole steps are not all saved: .*value_head.safetensors.*; only model.safetensors, config.json was written to .*/half/final$' \
     "$work/err" || wrong "the message does not tell what was written: $(cat "$work/err")"
+
+"${train[@]}" --steps 1 --output_dir "$work/half2" >/dev/null 2>&1
+"${hearing[@]}" "${train[@]}" --steps 1000000 --seed 5 --output_dir "$work/half2" --overwrite >/dev/null 2>"$work/err" &
+pid=$!
+lines 2 "$work/half2/metrics.jsonl"
+rm "$work/half2/final/config.json" && mkdir "$work/half2/final/config.json"
+kill -TERM $pid
+wait $pid
+grep -Eq 'not all saved: .*config.json.*; only model.safetensors was written to .*/half2/final; what else is there is of the run before$' \
+    "$work/err" || wrong "the message does not tell old from new: $(tail -n 1 "$work/err")"
 
 # ---- control characters of a file do not reach the terminal
 sed 's/llama/l\x1b[1m/' "$tiny" >"$work/esc.gguf"

@@ -26,15 +26,25 @@ expect 0 '^2000 steps in [0-9.]+ s, [0-9]+ steps/s$' "${ppo[@]}" --log_interval 
 grep -q "^logpi: the policy after 2000 steps is in $work/run/final/policy.safetensors$" "$work/err" ||
     wrong "the run does not say where its policy is"
 grep -qE '^mean return of the last [0-9]+ episodes: [0-9.]+, length [0-9.]+$' "$work/out" || wrong "no mean return"
-[ "$(cd "$work/run" && find . -type f | sort | xargs)" = './config.yaml ./final/policy.safetensors ./metrics.jsonl' ] ||
+[ "$(cd "$work/run" && find . -type f | sort | xargs)" = './.lock ./config.yaml ./final/policy.safetensors ./metrics.jsonl' ] ||
     wrong "the folder of a run has other files: $(find "$work/run")"
 [ "$(wc -l <"$work/run/metrics.jsonl")" = 10 ] || wrong "metrics.jsonl has not one line a rollout"
-for name in rollout/ep_rew_mean rollout/ep_len_mean time/iterations time/total_timesteps time/fps time/time_elapsed \
-    train/learning_rate train/clip_range train/policy_gradient_loss train/value_loss train/entropy_loss train/loss \
-    train/approx_kl train/clip_fraction train/explained_variance train/n_updates; do
-    [ "$(grep -cE "[{,]\"$name\":(-?[0-9.e-]+|null)[,}]" "$work/run/metrics.jsonl")" = 10 ] || wrong "metrics.jsonl lacks $name"
-done
-grep -q '"train/policy_loss"' "$work/run/metrics.jsonl" && wrong "ppo has a loss of a2c's name"
+
+# The names of metrics are, in every line, Stable-Baselines3's for that algorithm and logpi's own: neither more nor fewer.
+always='rollout/ep_len_mean rollout/ep_rew_mean time/episodes time/fps time/iterations time/rollout time/time_elapsed
+    time/total_timesteps time/update train/entropy_loss train/explained_variance train/grad_norm train/learning_rate
+    train/n_updates train/ratio_max_dev train/value_loss'
+of_ppo='train/approx_kl train/clip_fraction train/clip_range train/loss train/policy_gradient_loss'
+metrics() { # RUN NAME...
+    local want line
+    want=$(printf '%s\n' $always "${@:2}" | sort | xargs)
+    while read -r line; do
+        [ "$(grep -oE '"[a-z_]+/[a-z_]+":(-?[0-9.e-]+|null)[,}]' <<<"$line" | cut -d'"' -f2 | sort | xargs)" = "$want" ] && continue
+        wrong "$1 does not have the metrics $want: $line"
+        return
+    done <"$1/metrics.jsonl"
+}
+metrics "$work/run" $of_ppo
 for line in 'algo: ppo' 'env: CartPole-v1' 'n_envs: 4' 'n_timesteps: 2000' 'batch_size: 100' 'learning_rate: 0.0003' \
     'net_arch: \[64, 64\]' 'normalize_advantage: true' 'isa: (scalar|avx2|avx512)' "output_dir: $work/run" 'seed: 0'; do
     grep -qE "^$line$" "$work/run/config.yaml" || wrong "config.yaml lacks $line"
@@ -51,8 +61,7 @@ for algorithm in reinforce a2c; do
         "$( (echo algo; "$logpi" train $algorithm --help | sed -nE 's/^  --(\[no-\])?([a-z_]+).*/\2/p') | sort)" ] ||
         wrong "config.yaml of $algorithm has other keys than its help"
     grep -q "^output_dir: runs/CartPole-v1-$algorithm-seed3$" "$run/config.yaml" || wrong "config.yaml has not the folder of the run"
-    [ "$(grep -c '"train/policy_loss":' "$run/metrics.jsonl")" = 10 ] || wrong "$algorithm has no train/policy_loss"
-    grep -q '"train/policy_gradient_loss"' "$run/metrics.jsonl" && wrong "$algorithm has a loss of ppo's name"
+    metrics "$run" train/policy_loss
 done
 grep -q '^optimizer: rmsprop$' "$run/config.yaml" || wrong "a2c has not its own optimizer"
 expect 0 '"eval_mean":null,"eval_std":null,"eval_episodes":0,' "${ppo[@]}" --json --output_dir "$work/json"
@@ -101,6 +110,25 @@ for way in '--n_epochs 3' '--gamma 0.9' '--gae_lambda 0.5' '--ent_coef 0.1' '--v
     rm -r "$work/way"
 done
 
+# ---- sizes that do not divide: one line of warning, and what was given in config.yaml
+sizes() { # PATTERN OPTION...
+    expect 0 "$1" "$logpi" train "${@:2}" --env CartPole-v1 --log_interval 0 --output_dir "$work/sizes" --overwrite
+}
+sizes '^logpi: warning: --batch_size 7 does not divide a rollout, n_steps 10 \* n_envs 1 = 10: the last of every 2 minibatches has 3 steps$' \
+    ppo --n_steps 10 --batch_size 7 --n_timesteps 50
+[ "$(wc -l <"$work/err")" = 2 ] || wrong "more than one line of warning"
+grep -qx 'batch_size: 7' "$work/sizes/config.yaml" || wrong "config.yaml has another batch_size than the one given"
+sizes '^logpi: warning: --batch_size 64 is larger than a rollout, n_steps 5 \* n_envs 4 = 20: every minibatch has 20 steps$' \
+    ppo --n_steps 5 --n_envs 4 --n_timesteps 50
+grep -qx 'batch_size: 64' "$work/sizes/config.yaml" || wrong "config.yaml has another batch_size than the default"
+for way in 'ppo --n_steps 10 --n_envs 2 --batch_size 5' 'ppo --n_steps 10 --batch_size 10' 'a2c --n_steps 7' 'reinforce --n_steps 7'; do
+    sizes 'mean return|no episode' $way --n_timesteps 50
+    grep -q warning "$work/err" && wrong "$way is warned of"
+done
+
+"${ppo[@]}" --clip_range_vf lin_0.3 --output_dir "$work/vf" >/dev/null 2>&1
+metrics "$work/vf" $of_ppo train/clip_range_vf
+
 # ---- the same bits for any number of threads, and for the same seed
 for threads in 1 2 3; do
     "$logpi" train ppo --env CartPole-v1 --n_envs 200 --n_steps 10 --n_timesteps 6000 --batch_size 500 --n_epochs 2 --seed 5 \
@@ -141,6 +169,42 @@ mkdir -p "$work/lm/final" && touch "$work/lm/final/config.json" "$work/lm/config
 expect 2 'holds a run already' "${ppo[@]}" --output_dir "$work/lm"
 expect 2 'lm has a file final/config.json of another kind of run' "${ppo[@]}" --output_dir "$work/lm" --overwrite
 [ "$(contents "$work/lm" | wc -l)" = 2 ] || wrong "a run of another kind is touched"
+
+mkdir -p "$work/backup/final" && touch "$work/backup/final/policy.safetensors.bak"
+expect 2 'backup has a file final/policy.safetensors.bak of another kind of run' "${ppo[@]}" --output_dir "$work/backup" --overwrite
+mkdir "$work/unlocked" && touch "$work/unlocked/.lock" # what a run that made no step leaves
+expect 0 '^2000 steps' "${ppo[@]}" --output_dir "$work/unlocked"
+
+# ---- nor do two at once, whether the first one has finished a step or not
+long=("$logpi" train ppo --env CartPole-v1 --n_steps 1000000 --n_timesteps 1000000000 --batch_size 1000) # a step takes seconds
+"${hearing[@]}" "${long[@]}" --output_dir "$work/two" >/dev/null 2>&1 &
+first=$!
+"${hearing[@]}" "${ppo[@]/2000/1000000000}" --output_dir "$work/three" >/dev/null 2>&1 &
+second=$!
+lines 3 "$work/three/metrics.jsonl"
+for _ in $(seq 300); do [ -e "$work/two/metrics.jsonl" ] && break; sleep 0.1; done # empty, but the folder is locked
+for run in two three; do
+    expect 4 "another run is using $work/$run" timeout -s KILL 5 "${ppo[@]}" --output_dir "$work/$run"
+    expect 4 "another run is using $work/$run" timeout -s KILL 5 "${ppo[@]}" --output_dir "$work/$run" --overwrite
+done
+kill -INT $first $second
+wait $first $second
+[ -z "$(ls "$work/two/final")" ] || wrong "a run that is refused leaves a policy"
+expect 0 '^2000 steps' "${ppo[@]}" --output_dir "$work/three" --overwrite
+
+# ---- --overwrite: an old run stays until there is something to put in its place
+before=$(contents "$work/three")
+expect 130 'stopped by signal 2; no step was finished: no policy is saved' "${stopped[@]}" "${long[@]}" --output_dir "$work/three" --overwrite
+[ "$(contents "$work/three")" = "$before" ] || wrong "a run that is stopped before its first step removes the old one"
+before=$(sum "$work/three")
+"${hearing[@]}" "${ppo[@]/2000/1000000000}" --seed 7 --output_dir "$work/three" --overwrite >/dev/null 2>&1 &
+pid=$!
+for _ in $(seq 300); do grep -qs '^seed: 7$' "$work/three/config.yaml" && break; sleep 0.1; done
+[ "$(sum "$work/three")" = "$before" ] || wrong "the old policy goes before there is a new one"
+[ "$(grep -c '"time/iterations":1,' "$work/three/metrics.jsonl")" = 1 ] || wrong "metrics.jsonl has two runs"
+kill -INT $pid
+wait $pid
+[ "$(sum "$work/three")" != "$before" ] || wrong "the old policy stays when there is a new one"
 
 # ---- the command line: 2, one message, and no folder
 refuse() { # PATTERN WORD...
@@ -255,6 +319,15 @@ expect 2 'gone holds a run already' "${ppo[@]}" --output_dir "$work/gone"
 # with 20 epochs at 20 times the rate it diverges in the first step
 expect 5 'update after 200 timesteps: .*; no step was finished: no policy is saved' "${diverge[@]/#1/20}" --output_dir "$work/at_once"
 
+cp -r "$work/whole" "$work/good"
+before=$(contents "$work/good")
+expect 5 'no step was finished' "${diverge[@]/#1/20}" --output_dir "$work/good" --overwrite
+[ "$(contents "$work/good")" = "$before" ] || wrong "a run that makes no step removes the old one"
+expect 5 'good/diverged/policy.safetensors$' "${diverge[@]}" --output_dir "$work/good" --overwrite
+[ -z "$(ls "$work/good/final")" ] || wrong "beside diverged/ there is the final/ of another run"
+expect 0 '^2000 steps' "${ppo[@]}" --output_dir "$work/good" --overwrite
+[ -e "$work/good/diverged" ] && wrong "beside final/ there is the diverged/ of another run"
+
 # ---- Ctrl-C: exit code 130, and what was learnt is kept
 for signal in INT TERM; do
     "${hearing[@]}" "${ppo[@]/2000/1000000000}" --output_dir "$work/$signal" >"$work/out" 2>"$work/err" &
@@ -286,4 +359,12 @@ expect 130 'stopped by signal 2' "${stopped[@]}" "$logpi" bench ppo --seconds 60
 expect 130 'stopped by signal 2' "${stopped[@]}" "$logpi" bench env --seconds 60
 
 expect 0 '^100 episodes: mean return [0-9.]+, std [0-9.]+$' "$examples/04_ppo_cartpole" 2000
+for steps in abc 12x 1e5; do
+    expect 2 "^STEPS is \"$steps\": it must be a whole number$" "$examples/04_ppo_cartpole" $steps
+done
+for steps in '' 0 -5 99999999999999999999; do
+    expect 1 'n_timesteps is .*: it must lie in \[1, 1e\+15\]$' "$examples/04_ppo_cartpole" "$steps"
+done
+grep -qE '__[at]san_init' "$logpi" || # a sanitizer needs its address space
+    expect 1 'the system gave only|memory' bash -c 'ulimit -v 10000; exec "$@"' - "$examples/04_ppo_cartpole" 2000
 finish
