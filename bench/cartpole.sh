@@ -34,8 +34,8 @@ returns reinforce 5 reinforce "${reinforce[@]}"
 
 if $python -c 'import stable_baselines3' 2>/dev/null; then
     for i in 1 2 3; do
-        ours=$($logpi bench ppo --seconds 2 --json | sed -n 's/.*"rate":\([0-9.e+]*\).*/\1/p')
-        theirs=$($python -W ignore bench/sb3_cartpole.py 10000)
+        ours=$($logpi bench ppo --threads 0 --seconds 2 --json | sed -n 's/.*"rate":\([0-9.e+]*\).*/\1/p')
+        theirs=$($python -W ignore bench/sb3_cartpole.py 20000)
         awk -v a="$ours" -v b="$theirs" 'BEGIN { printf "steps/s: logpi %.0f, Stable-Baselines3 %.0f: %.1f times\n", a, b, a / b }'
     done
 fi
