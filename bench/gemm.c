@@ -19,7 +19,7 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* ---- the roof: one tile, everything in the first level of the cache ---- */
+/* ---- the roof: one tile, everything in the first level of the cache -------------------------- */
 
 enum { ROOF_K = 128, ROOF_REPEATS = 2048 };
 
@@ -48,7 +48,7 @@ static double roof_gflops(lp_ctx* ctx, roof* r) {
     return flops * threads / (now() - t) * 1e-9;
 }
 
-/* ---- shapes ---- */
+/* ---- shapes ---------------------------------------------------------------------------------- */
 
 typedef struct buffer {
     float* x;

@@ -1,6 +1,6 @@
-/* Training speed of a language model in fp32: forward, mean token loss, backward, AdamW, on random tokens; the work of
- * any supervised step, and of one epoch of PPO.
- * usage: bench_lm_train MODEL.gguf [SEQUENCES=4] [TOKENS=128] [STEPS=5] [THREADS=0] */
+/* Training speed of a language model in fp32: forward, mean token loss, backward, AdamW, on random
+ * tokens; the work of any supervised step, and of one epoch of PPO. usage: bench_lm_train
+ * MODEL.gguf [SEQUENCES=4] [TOKENS=128] [STEPS=5] [THREADS=0] */
 #include <logpi/lm.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +17,9 @@ static int by_value(const void* a, const void* b) {
     return (x > y) - (x < y);
 }
 
-static int argument(int argc, char** argv, int i, int standard) { return argc > i ? atoi(argv[i]) : standard; }
+static int argument(int argc, char** argv, int i, int standard) {
+    return argc > i ? atoi(argv[i]) : standard;
+}
 
 int main(int argc, char** argv) {
     enum { MAX_STEPS = 100 };
@@ -34,7 +36,8 @@ int main(int argc, char** argv) {
     if (argc < 2 || steps < 1 || steps > MAX_STEPS || !ctx || lp_model_open(ctx, argv[1], &model) ||
         lp_model_load_weights(model, true, &weights) ||
         lp_optim_create(lp_weights_params(weights), &adamw, &optim)) {
-        fprintf(stderr, "bench_lm_train: %s\n", ctx && argc > 1 ? lp_error(ctx) : "a model is needed");
+        fprintf(stderr, "bench_lm_train: %s\n",
+                ctx && argc > 1 ? lp_error(ctx) : "a model is needed");
         return 1;
     }
     int32_t* text = calloc((size_t)tokens, sizeof *text);
@@ -43,7 +46,8 @@ int main(int argc, char** argv) {
     int64_t* offsets = calloc((size_t)sequences + 1, sizeof *offsets);
     lp_rng rng = lp_rng_philox(0, LP_FOR_USER, 0, 0);
     int n = 0;
-    for (int i = 0; i < tokens; i++) text[i] = (int32_t)lp_rng_below(&rng, (uint32_t)lp_model_get_shape(model).vocab);
+    for (int i = 0; i < tokens; i++)
+        text[i] = (int32_t)lp_rng_below(&rng, (uint32_t)lp_model_get_shape(model).vocab);
     for (int s = 0; s < sequences; s++) {
         offsets[s + 1] = (s + 1) * length;
         for (int i = 0; i + 1 < length; i++, n++) {
@@ -57,8 +61,10 @@ int main(int argc, char** argv) {
     for (int step = -1; step < steps; step++) { /* the first is not timed */
         const double start = now();
         lp_tape_reset(t);
-        lp_tensor states = lp_rows(t, lp_model_hidden(t, model, weights, &batch), lp_const_i32(t, n, 1, rows));
-        lp_tensor lp = lp_model_log_prob(t, weights, states, lp_const_i32(t, n, 1, targets), 1.0, NULL);
+        lp_tensor states =
+            lp_rows(t, lp_model_hidden(t, model, weights, &batch), lp_const_i32(t, n, 1, rows));
+        lp_tensor lp =
+            lp_model_log_prob(t, weights, states, lp_const_i32(t, n, 1, targets), 1.0, NULL);
         if (lp_backward(t, lp_neg(t, lp_mean(t, lp))) || lp_optim_step(optim, NULL)) {
             fprintf(stderr, "bench_lm_train: %s\n", lp_error(ctx));
             return 1;
@@ -66,9 +72,11 @@ int main(int argc, char** argv) {
         if (step >= 0) seconds[step] = now() - start;
     }
     qsort(seconds, (size_t)steps, sizeof *seconds, by_value);
-    printf("train %d x %d, fp32, %s, %d threads: %.1f tokens/s, median %.3f s a step, peak %.2f GB\n", sequences, length,
-           lp_isa_name(lp_ctx_isa(ctx)), lp_ctx_threads(ctx), tokens / seconds[steps / 2], seconds[steps / 2],
-           1e-9 * (double)lp_ctx_memory(ctx).peak_bytes);
+    printf(
+        "train %d x %d, fp32, %s, %d threads: %.1f tokens/s, median %.3f s a step, peak %.2f GB\n",
+        sequences, length, lp_isa_name(lp_ctx_isa(ctx)), lp_ctx_threads(ctx),
+        tokens / seconds[steps / 2], seconds[steps / 2],
+        1e-9 * (double)lp_ctx_memory(ctx).peak_bytes);
     free(text), free(rows), free(targets), free(offsets);
     lp_ctx_destroy(ctx);
     return 0;

@@ -1,5 +1,5 @@
-/* logpi bench: updates per second of rung 1 and rung 2, the work of the NumPy and PyTorch programs in a loop; steps per
- * second of environments, alone and with PPO learning from them. */
+/* logpi bench: updates per second of rung 1 and rung 2, the work of the NumPy and PyTorch programs
+ * in a loop; steps per second of environments, alone and with PPO learning from them. */
 #include "cli.h"
 #include <math.h>
 #include <stdio.h>
@@ -38,7 +38,7 @@ typedef struct work {
     size_t round_bytes;
     int64_t round;
     lp_on_policy* trainer; /* ppo */
-    lp_status status; /* of the first update that failed */
+    lp_status status;      /* of the first update that failed */
 } work;
 
 static void linear_update(work* w) {
@@ -83,7 +83,7 @@ static lp_status tape_start(work* w) {
     return lp_optim_create(params, &sgd, &w->optim);
 }
 
-/* ---- environments ---- */
+/* ---- environments ---------------------------------------------------------------------------- */
 
 static void env_update(work* w) {
     lp_env_results results;
@@ -108,7 +108,8 @@ static lp_status draw_actions(work* w) {
         if (!box) {
             ((int32_t*)(void*)w->actions)[i] = (int32_t)lp_rng_below(&w->rng, (uint32_t)space->n);
         } else if (space->low && space->high && isfinite(space->high[j] - space->low[j])) {
-            numbers[i] = space->low[j] + (space->high[j] - space->low[j]) * (float)lp_rng_uniform(&w->rng);
+            numbers[i] =
+                space->low[j] + (space->high[j] - space->low[j]) * (float)lp_rng_uniform(&w->rng);
         }
     }
     return LP_OK;
@@ -131,7 +132,8 @@ static void ppo_update(work* w) {
     if (w->status == LP_OK) w->status = status;
 }
 
-/* rl-zoo's settings for CartPole-v1. n_timesteps is longer than any measurement, so that the schedules do not end. */
+/* rl-zoo's settings for CartPole-v1. n_timesteps is longer than any measurement, so that the
+ * schedules do not end. */
 static lp_status ppo_start(work* w) {
     lp_on_policy_def def = lp_on_policy_def_default(LP_PPO);
     def.n_timesteps = 1000000000000;
@@ -162,8 +164,8 @@ static void end(work* w) {
     free(w->actions);
 }
 
-/* Runs `count` updates, fewer when one fails, the context is cancelled or it is later than `until` (0: never).
- * How many. */
+/* Runs `count` updates, fewer when one fails, the context is cancelled or it is later than `until`
+ * (0: never). How many. */
 static int run_updates(work* w, int count, double until) {
     int n = 0;
     for (; n < count && w->status == LP_OK && (until == 0 || cli_now() < until); n++) {
@@ -181,7 +183,8 @@ static int by_value(const void* a, const void* b) {
     return (x > y) - (x < y);
 }
 
-/* *median: seconds of an update, the median of batches of BATCH or, if updates are slow, of about 10 ms. */
+/* *median: seconds of an update, the median of batches of BATCH or, if updates are slow, of about
+ * 10 ms. */
 static lp_status measure(work* w, double seconds, double* median) {
     double* times = malloc(MAX_BATCHES * sizeof *times);
     if (!times) return LP_NOMEM;
@@ -223,23 +226,25 @@ static lp_status print_rate(const work* w, const char* name, double seconds, boo
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     if (json) {
-        json_t* object = json_pack("{s:s, s:o, s:s, s:f, s:n, s:I, s:s, s:i}", "name", name, "rate",
-                                   cli_json_number(rate), "unit", w->type ? "steps/s" : "updates/s", "seconds", seconds,
-                                   "peak_share", "peak_rss_bytes", (json_int_t)usage.ru_maxrss * 1024, "isa", isa,
-                                   "threads", threads);
-        json_t* more = w->type ? json_pack("{s:s, s:I}", "env", w->type->name, "n_envs",
-                                           (json_int_t)lp_envs_count(w->envs))
-                               : json_pack("{s:I, s:I}", "d", (json_int_t)w->d, "k", (json_int_t)w->k);
+        json_t* object = json_pack(
+            "{s:s, s:o, s:s, s:f, s:n, s:I, s:s, s:i}", "name", name, "rate", cli_json_number(rate),
+            "unit", w->type ? "steps/s" : "updates/s", "seconds", seconds, "peak_share",
+            "peak_rss_bytes", (json_int_t)usage.ru_maxrss * 1024, "isa", isa, "threads", threads);
+        json_t* more = w->type
+                           ? json_pack("{s:s, s:I}", "env", w->type->name, "n_envs",
+                                       (json_int_t)lp_envs_count(w->envs))
+                           : json_pack("{s:I, s:I}", "d", (json_int_t)w->d, "k", (json_int_t)w->k);
         json_object_update(object, more);
         json_decref(more);
         return cli_print_json(w->ctx, object, 6);
     }
     if (w->type) {
-        printf("%s %s n_envs=%lld: %.0f steps/s (%.0f ns each, %s, %d thread%s)\n", name, w->type->name,
-               (long long)lp_envs_count(w->envs), rate, 1e9 / rate, isa, threads, threads == 1 ? "" : "s");
+        printf("%s %s n_envs=%lld: %.0f steps/s (%.0f ns each, %s, %d thread%s)\n", name,
+               w->type->name, (long long)lp_envs_count(w->envs), rate, 1e9 / rate, isa, threads,
+               threads == 1 ? "" : "s");
     } else {
-        printf("%s d=%lld k=%lld: %.0f updates/s (%.0f ns each, %s, 1 thread)\n", name, (long long)w->d,
-               (long long)w->k, rate, 1e9 * seconds, isa);
+        printf("%s d=%lld k=%lld: %.0f updates/s (%.0f ns each, %s, 1 thread)\n", name,
+               (long long)w->d, (long long)w->k, rate, 1e9 * seconds, isa);
     }
     return LP_OK;
 }
@@ -261,7 +266,8 @@ static lp_status check_options(lp_ctx* ctx, const lp_options* options, int bench
 }
 
 static int run(lp_ctx* ctx, const lp_options* options) {
-    const char* name = lp_options_positionals(options) == 1 ? lp_options_positional(options, 0) : "";
+    const char* name =
+        lp_options_positionals(options) == 1 ? lp_options_positional(options, 0) : "";
     int bench = 0;
     while (bench < BENCHES && strcmp(name, benches[bench].name) != 0) bench++;
     if (bench == BENCHES) return cli_usage("bench needs one of: linear, tape, env, ppo");
@@ -272,7 +278,8 @@ static int run(lp_ctx* ctx, const lp_options* options) {
               .rng = lp_rng_philox(0, LP_FOR_USER, 0, 0)};
     double seconds = 0;
     lp_status status = check_options(ctx, options, bench);
-    if (status == LP_OK && benches[bench].k == 0) status = cli_env(ctx, lp_options_text(options, "env"), &w.type);
+    if (status == LP_OK && benches[bench].k == 0)
+        status = cli_env(ctx, lp_options_text(options, "env"), &w.type);
     if (status == LP_OK) status = benches[bench].start(&w);
     if (status == LP_OK) status = measure(&w, lp_options_real(options, "seconds"), &seconds);
     if (status == LP_OK) status = print_rate(&w, name, seconds, lp_options_flag(options, "json"));

@@ -12,13 +12,16 @@ lp_status cli_env(lp_ctx* ctx, const char* name, const lp_env_type** type) {
     for (int i = 0; names && i < count; i++) names[i] = types[i]->name;
     const char* nearest = names ? lp_nearest(name, names, count) : NULL;
     free(names);
-    return nearest ? lp_fail(ctx, LP_INVALID, "unknown environment \"%.60s\"; did you mean \"%s\"?", name, nearest)
-                   : lp_fail(ctx, LP_INVALID, "unknown environment \"%.60s\"; logpi envs lists them", name);
+    return nearest ? lp_fail(ctx, LP_INVALID, "unknown environment \"%.60s\"; did you mean \"%s\"?",
+                             name, nearest)
+                   : lp_fail(ctx, LP_INVALID,
+                             "unknown environment \"%.60s\"; logpi envs lists them", name);
 }
 
-lp_status cli_evaluate(lp_ctx* ctx, lp_policy* policy, const lp_env_type* type, const evaluation* how,
-                       lp_evaluation* result) {
-    const uint64_t seed = (uint64_t)how->seed | (uint64_t)1 << 63; /* seeds of the command line are below 2^63 */
+lp_status cli_evaluate(lp_ctx* ctx, lp_policy* policy, const lp_env_type* type,
+                       const evaluation* how, lp_evaluation* result) {
+    const uint64_t seed =
+        (uint64_t)how->seed | (uint64_t)1 << 63; /* seeds of the command line are below 2^63 */
     lp_envs_def def = lp_envs_def_default(type);
     def.count = how->n_envs;
     def.seed = seed;

@@ -1,5 +1,5 @@
-/* logpi gradcheck: every op, distribution and loss: the gradient in double against central differences, in float
- * (the kernels) against the one in double. */
+/* logpi gradcheck: every op, distribution and loss: the gradient in double against central
+ * differences, in float (the kernels) against the one in double. */
 #include "cli.h"
 #include <stdio.h>
 
@@ -27,7 +27,9 @@ static void count(tally* t, const char* name, const lp_gradcheck_result* r) {
     json_object_set_new(t->float_errors, name, cli_json_number(r->float_worst));
     if (t->json) return;
     printf("%-24s %.1e  %.1e", name, r->worst, r->float_worst);
-    if (!ok) printf("  WRONG: input %d, element [%lld, %lld]", r->input, (long long)r->row, (long long)r->col);
+    if (!ok)
+        printf("  WRONG: input %d, element [%lld, %lld]", r->input, (long long)r->row,
+               (long long)r->col);
     if (!float_ok) printf("  WRONG IN FLOAT: input %d", r->float_input);
     putchar('\n');
 }
@@ -49,17 +51,20 @@ static lp_status check_all(lp_ctx* ctx, uint64_t seed, tally* t) {
 
 static int run(lp_ctx* ctx, const lp_options* options) {
     if (lp_options_positionals(options) > 0)
-        return cli_usage("gradcheck takes no argument \"%.60s\"", lp_options_positional(options, 0));
+        return cli_usage("gradcheck takes no argument \"%.60s\"",
+                         lp_options_positional(options, 0));
     tally t = {.errors = json_object(),
                .float_errors = json_object(),
                .tolerance = lp_options_real(options, "tolerance"),
                .json = lp_options_flag(options, "json")};
-    if (!t.json) printf("largest error beside finite differences, in double; of float (%s) beside double\n",
-                        lp_isa_name(lp_ctx_isa(ctx)));
+    if (!t.json)
+        printf("largest error beside finite differences, in double; of float (%s) beside double\n",
+               lp_isa_name(lp_ctx_isa(ctx)));
     lp_status status = check_all(ctx, (uint64_t)lp_options_int(options, "seed"), &t);
     if (status == LP_OK && t.json) {
-        json_t* object = json_pack("{s:O, s:O, s:i, s:i, s:f}", "errors", t.errors, "float_errors", t.float_errors,
-                                   "passed", t.passed, "failed", t.failed, "tolerance", t.tolerance);
+        json_t* object = json_pack("{s:O, s:O, s:i, s:i, s:f}", "errors", t.errors, "float_errors",
+                                   t.float_errors, "passed", t.passed, "failed", t.failed,
+                                   "tolerance", t.tolerance);
         status = cli_print_json(ctx, object, 6);
     } else if (status == LP_OK) {
         printf("%d passed, %d failed, tolerance %g\n", t.passed, t.failed, t.tolerance);

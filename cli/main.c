@@ -7,12 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
-static const verb* const verbs[] = {&verb_lesson, &verb_step, &verb_train_reinforce, &verb_train_a2c, &verb_train_ppo,
-                                    &verb_train_ppo_lm, &verb_eval, &verb_envs, &verb_generate,
-                                    &verb_info, &verb_gradcheck, &verb_bench};
+static const verb* const verbs[] = {&verb_lesson,    &verb_step,      &verb_train_reinforce,
+                                    &verb_train_a2c, &verb_train_ppo, &verb_train_ppo_lm,
+                                    &verb_eval,      &verb_envs,      &verb_generate,
+                                    &verb_info,      &verb_gradcheck, &verb_bench};
 enum { VERBS = sizeof verbs / sizeof *verbs };
 
-/* ---- signals: the first asks the context to stop, the second ends the program ---------------------- */
+/* ---- signals: the first asks the context to stop, the second ends the program ---------------- */
 
 static const int stopping[] = {SIGINT, SIGTERM, SIGHUP};
 enum { STOPPING = sizeof stopping / sizeof *stopping };
@@ -27,8 +28,9 @@ static void on_signal(int signal) {
     if (write(STDERR_FILENO, text, sizeof text - 1) < 0) return;
 }
 
-/* A context with so many threads (0: as many as the machine gives) and an instruction set (an lp_isa; -1: LOGPI_ISA,
- * else the best), which SIGINT, SIGTERM and SIGHUP cancel. NULL, and the exit code, after saying why not. */
+/* A context with so many threads (0: as many as the machine gives) and an instruction set (an
+ * lp_isa; -1: LOGPI_ISA, else the best), which SIGINT, SIGTERM and SIGHUP cancel. NULL, and the
+ * exit code, after saying why not. */
 static lp_ctx* start_context(int threads, int isa, int* code) {
     lp_ctx_def def = lp_ctx_def_default();
     char error[512] = "";
@@ -44,8 +46,10 @@ static lp_ctx* start_context(int threads, int isa, int* code) {
     }
     const struct sigaction action = {.sa_handler = on_signal};
     for (int i = 0; i < STOPPING; i++) {
-        struct sigaction old; /* what is ignored from the start (nohup, background jobs of a script) stays so */
-        if (sigaction(stopping[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) sigaction(stopping[i], &action, NULL);
+        struct sigaction
+            old; /* what is ignored from the start (nohup, background jobs of a script) stays so */
+        if (sigaction(stopping[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            sigaction(stopping[i], &action, NULL);
     }
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
@@ -56,13 +60,14 @@ static lp_ctx* start_context(int threads, int isa, int* code) {
 static void end_context(void) {
     for (int i = 0; i < STOPPING; i++) {
         struct sigaction old;
-        if (sigaction(stopping[i], NULL, &old) == 0 && old.sa_handler == on_signal) signal(stopping[i], SIG_DFL);
+        if (sigaction(stopping[i], NULL, &old) == 0 && old.sa_handler == on_signal)
+            signal(stopping[i], SIG_DFL);
     }
     lp_ctx_destroy(running);
     running = NULL;
 }
 
-/* ---- failures -------------------------------------------------------------------------------------- */
+/* ---- failures -------------------------------------------------------------------------------- */
 
 int cli_say(int code, const char* fmt, ...) {
     char text[4096];
@@ -110,12 +115,15 @@ int cli_fail(const lp_ctx* ctx, lp_status status) {
     return cli_say(cli_exit_code(status), "%s", reason);
 }
 
-/* ---- help ------------------------------------------------------------------------------------------ */
+/* ---- help ------------------------------------------------------------------------------------ */
 
 static void print_usage(FILE* to) {
-    fputs("logpi (log π): policy-gradient training in C, on a CPU\n\nusage: logpi VERB [OPTIONS]\n\n", to);
+    fputs(
+        "logpi (log π): policy-gradient training in C, on a CPU\n\nusage: logpi VERB [OPTIONS]\n\n",
+        to);
     for (int i = 0; i < VERBS; i++) fprintf(to, "  %-16s %s\n", verbs[i]->name, verbs[i]->summary);
-    fputs("\nlogpi VERB --help lists the options of a verb; --version says what this build is.\n", to);
+    fputs("\nlogpi VERB --help lists the options of a verb; --version says what this build is.\n",
+          to);
 }
 
 static int print_help(lp_ctx* ctx, const verb* v) {
@@ -142,15 +150,19 @@ static int print_version(void) {
 
 static int unknown_verb(const char* word) {
     const char* names[VERBS];
-    for (int i = 0; i < VERBS; i++) names[i] = strncmp(verbs[i]->name, "train ", 6) == 0 ? "train" : verbs[i]->name;
+    for (int i = 0; i < VERBS; i++)
+        names[i] = strncmp(verbs[i]->name, "train ", 6) == 0 ? "train" : verbs[i]->name;
     const char* nearest = lp_nearest(word, names, VERBS);
     return nearest ? cli_usage("unknown verb \"%.60s\"; did you mean \"%s\"?", word, nearest)
                    : cli_usage("unknown verb \"%.60s\"; see logpi --help", word);
 }
 
-bool cli_is_help(const char* word) { return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0; }
+bool cli_is_help(const char* word) {
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
 
-/* The verb that argv begins with, and how many words that took. NULL, and the exit code, after saying why not. */
+/* The verb that argv begins with, and how many words that took. NULL, and the exit code, after
+ * saying why not. */
 static const verb* find_verb(int argc, char** argv, int* words, int* code) {
     *words = 1;
     for (int i = 0; i < VERBS; i++) {
@@ -168,7 +180,8 @@ static const verb* find_verb(int argc, char** argv, int* words, int* code) {
 static int close_stdout(int code) {
     const bool lost = ferror(stdout) != 0;
     const bool failed = fflush(stdout) != 0 || lost;
-    return failed && code == EXIT_OK ? cli_say(EXIT_IO, "could not write to standard output") : code;
+    return failed && code == EXIT_OK ? cli_say(EXIT_IO, "could not write to standard output")
+                                     : code;
 }
 
 static int run_verb(const verb* v, int argc, char** argv) {
@@ -206,7 +219,8 @@ int main(int argc, char** argv) {
         return close_stdout(EXIT_OK);
     }
     if (strcmp(argv[1], "--version") == 0)
-        return argc > 2 ? cli_usage("--version takes no argument \"%.60s\"", argv[2]) : close_stdout(print_version());
+        return argc > 2 ? cli_usage("--version takes no argument \"%.60s\"", argv[2])
+                        : close_stdout(print_version());
     int words, code;
     const verb* v = find_verb(argc - 1, argv + 1, &words, &code);
     if (!v) return close_stdout(code);

@@ -21,7 +21,8 @@ static size_t character(const unsigned char* text, size_t bytes) {
 
 /* C0, DEL, C1 (U+0080 to U+009F), and bytes that are no UTF-8, which some terminals read as C1. */
 static bool is_control(const unsigned char* text, size_t n) {
-    return n == 0 || (n == 1 && (text[0] < 0x20 || text[0] == 0x7f)) || (n == 2 && text[0] == 0xc2 && text[1] < 0xa0);
+    return n == 0 || (n == 1 && (text[0] < 0x20 || text[0] == 0x7f)) ||
+           (n == 2 && text[0] == 0xc2 && text[1] < 0xa0);
 }
 
 /* Characters of `kept` stay although they are control characters. */
@@ -50,7 +51,8 @@ void cli_print_response(const char* text, size_t bytes) {
 
 lp_status cli_flush(lp_ctx* ctx) {
     const bool lost = ferror(stdout) != 0;
-    return fflush(stdout) == 0 && !lost ? LP_OK : lp_fail(ctx, LP_IO, "could not write to standard output");
+    return fflush(stdout) == 0 && !lost ? LP_OK
+                                        : lp_fail(ctx, LP_IO, "could not write to standard output");
 }
 
 /* A terminal gets ASCII only; jansson takes DEL for a character to be shown. */
@@ -67,7 +69,8 @@ static void put_json(const char* text, bool terminal) {
 
 lp_status cli_print_json(lp_ctx* ctx, json_t* object, int digits) {
     const bool terminal = isatty(STDOUT_FILENO) != 0;
-    const size_t flags = JSON_COMPACT | JSON_REAL_PRECISION((size_t)digits) | (terminal ? JSON_ENSURE_ASCII : 0);
+    const size_t flags =
+        JSON_COMPACT | JSON_REAL_PRECISION((size_t)digits) | (terminal ? JSON_ENSURE_ASCII : 0);
     char* text = object ? json_dumps(object, flags) : NULL;
     json_decref(object);
     if (!text) return lp_fail(ctx, LP_NOMEM, "out of memory while writing JSON");
@@ -76,7 +79,9 @@ lp_status cli_print_json(lp_ctx* ctx, json_t* object, int digits) {
     return cli_flush(ctx);
 }
 
-json_t* cli_json_number(double x) { return isfinite(x) ? json_real(x == 0 ? 0.0 : x) : json_null(); }
+json_t* cli_json_number(double x) {
+    return isfinite(x) ? json_real(x == 0 ? 0.0 : x) : json_null();
+}
 
 double cli_plain(double x, int digits) {
     if (isnan(x)) return (double)NAN;
@@ -101,14 +106,16 @@ lp_status cli_print_json_vector(lp_ctx* ctx, const double* x, int64_t n, int dig
         char* text = json_dumps(list, JSON_COMPACT | JSON_REAL_PRECISION((size_t)digits));
         json_decref(list);
         if (!text) return LP_NOMEM;
-        printf("%s%.*s", i > 0 ? "," : "", (int)strlen(text) - 2, text + 1); /* without its brackets */
+        printf("%s%.*s", i > 0 ? "," : "", (int)strlen(text) - 2,
+               text + 1); /* without its brackets */
         free(text);
     }
     putchar(']');
     return LP_OK;
 }
 
-lp_status cli_print_json_matrix(lp_ctx* ctx, const double* x, int64_t rows, int64_t cols, int digits) {
+lp_status cli_print_json_matrix(lp_ctx* ctx, const double* x, int64_t rows, int64_t cols,
+                                int digits) {
     lp_status status = LP_OK;
     for (int64_t i = 0; status == LP_OK && i < rows; i++) {
         putchar(i > 0 ? ',' : '[');
@@ -137,7 +144,7 @@ lp_status cli_print_matrix(lp_ctx* ctx, const double* x, int64_t rows, int64_t c
     return LP_OK;
 }
 
-/* ---- progress -------------------------------------------------------------------------------------- */
+/* ---- progress -------------------------------------------------------------------------------- */
 
 double cli_now(void) {
     struct timespec t;
@@ -145,7 +152,8 @@ double cli_now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Over the line before: a longer one leaves no rest, and one that is wider than the screen would not be gone over. */
+/* Over the line before: a longer one leaves no rest, and one that is wider than the screen would
+ * not be gone over. */
 static void rewrite(progress* p) {
     p->pending = false;
     if (!p->terminal) {
@@ -153,7 +161,9 @@ static void rewrite(progress* p) {
         return;
     }
     struct winsize size;
-    const int columns = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1 : INT32_MAX;
+    const int columns = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1
+                            ? size.ws_col - 1
+                            : INT32_MAX;
     const int length = (int)strlen(p->line), shown = length < columns ? length : columns;
     const int padding = p->width > shown && p->width <= columns ? p->width - shown : 0;
     fprintf(stderr, "\r%.*s%*s", shown, p->line, padding, "");

@@ -1,4 +1,5 @@
-/* The folder of a training run: what is in it already, whether it can be written to, and what a run leaves there. */
+/* The folder of a training run: what is in it already, whether it can be written to, and what a run
+ * leaves there. */
 #include "cli.h"
 #include <dirent.h>
 #include <errno.h>
@@ -40,17 +41,21 @@ void cli_folder_free(run_folder* f) {
     *f = (run_folder){0};
 }
 
-/* The file stays behind when the lock ends with the run: one that is removed could be locked by two. Without `make` a file
- * that cannot be opened is no error. A file system that knows no locks gives none. */
+/* The file stays behind when the lock ends with the run: one that is removed could be locked by
+ * two. Without `make` a file that cannot be opened is no error. A file system that knows no locks
+ * gives none. */
 static lp_status take_lock(lp_ctx* ctx, run_folder* f, bool make) {
     if (f->locked) return LP_OK;
     const int file = open(f->lock, O_RDWR | O_CLOEXEC | O_NONBLOCK | (make ? O_CREAT : 0), 0666);
     if (file < 0)
-        return make ? lp_fail(ctx, LP_IO, "%.300s cannot be written: %s", f->lock, strerror(errno)) : LP_OK;
+        return make ? lp_fail(ctx, LP_IO, "%.300s cannot be written: %s", f->lock, strerror(errno))
+                    : LP_OK;
     if (flock(file, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
         close(file);
-        return lp_fail(ctx, LP_IO, "another run is using %.300s: wait for its end, or choose another --output_dir",
-                       f->path);
+        return lp_fail(
+            ctx, LP_IO,
+            "another run is using %.300s: wait for its end, or choose another --output_dir",
+            f->path);
     }
     f->locked = true;
     f->lock_file = file;
@@ -61,19 +66,22 @@ static lp_status take_lock(lp_ctx* ctx, run_folder* f, bool make) {
 static bool is_ours(const run_folder* f, const char* name) {
     for (int i = 0; i < f->count; i++) {
         const size_t n = strlen(f->files[i]);
-        if (strncmp(name, f->files[i], n) == 0 && (!name[n] || strcmp(name + n, TEMPORARY) == 0)) return true;
+        if (strncmp(name, f->files[i], n) == 0 && (!name[n] || strcmp(name + n, TEMPORARY) == 0))
+            return true;
     }
     return false;
 }
 
-/* Whether anything lies in the folder. The name of what is not ours goes to `other`, which is else left alone. */
+/* Whether anything lies in the folder. The name of what is not ours goes to `other`, which is else
+ * left alone. */
 static bool look_into(const run_folder* f, const char* path, char* other, size_t bytes) {
     DIR* folder = opendir(path);
     bool found = false;
     for (const struct dirent* e; folder && (e = readdir(folder));) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
         found = true;
-        if (!is_ours(f, e->d_name)) snprintf(other, bytes, "%s/%s", strrchr(path, '/') + 1, e->d_name);
+        if (!is_ours(f, e->d_name))
+            snprintf(other, bytes, "%s/%s", strrchr(path, '/') + 1, e->d_name);
     }
     if (folder) closedir(folder);
     return found;
@@ -82,8 +90,8 @@ static bool look_into(const run_folder* f, const char* path, char* other, size_t
 typedef lp_status file_call(lp_ctx* ctx, const char* path);
 
 /* Calls it for files of a folder, until one fails. */
-static lp_status for_names(lp_ctx* ctx, const char* folder, const char* const* names, int count, const char* ending,
-                           file_call* call) {
+static lp_status for_names(lp_ctx* ctx, const char* folder, const char* const* names, int count,
+                           const char* ending, file_call* call) {
     lp_status status = LP_OK;
     for (int i = 0; status == LP_OK && i < count; i++) {
         char* path;
@@ -123,11 +131,14 @@ lp_status cli_folder_check(lp_ctx* ctx, run_folder* f, bool overwrite) {
     const bool diverged = look_into(f, f->diverged, other, sizeof other);
     const bool metrics = stat(f->metrics, &info) == 0 && info.st_size > 0;
     if ((final || diverged || metrics) && !overwrite)
-        return lp_fail(ctx, LP_INVALID, "%.300s holds a run already: choose another --output_dir, or --overwrite it",
+        return lp_fail(ctx, LP_INVALID,
+                       "%.300s holds a run already: choose another --output_dir, or --overwrite it",
                        f->path);
     if (*other)
-        return lp_fail(ctx, LP_INVALID, "%.300s has a file %.300s of another kind of run: choose another --output_dir",
-                       f->path, other);
+        return lp_fail(
+            ctx, LP_INVALID,
+            "%.300s has a file %.300s of another kind of run: choose another --output_dir", f->path,
+            other);
     status = for_files(ctx, f, "", check_regular);
     return status == LP_OK ? for_files(ctx, f, TEMPORARY, check_regular) : status;
 }
@@ -153,8 +164,9 @@ static lp_status make_all(lp_ctx* ctx, run_folder* f) {
     lp_status status = for_files(ctx, f, TEMPORARY, remove_file); /* of a run that was killed */
     if (status == LP_OK) status = lp_make_folder(ctx, f->final);
     if (status == LP_OK) status = lp_make_folder(ctx, f->diverged);
-    if (status == LP_OK) status = for_files(ctx, f, TEMPORARY, probe); /* as the ones that will be renamed */
-    rmdir(f->diverged); /* there is none unless something is in it */
+    if (status == LP_OK)
+        status = for_files(ctx, f, TEMPORARY, probe); /* as the ones that will be renamed */
+    rmdir(f->diverged);                               /* there is none unless something is in it */
     if (status == LP_OK) status = lp_append(ctx, f->metrics, "", 0);
     for (int i = 0; i < f->count && i < RUN_FILES; i++) {
         f->old[0][i] = which_file(f->final, f->files[i]);
@@ -164,13 +176,15 @@ static lp_status make_all(lp_ctx* ctx, run_folder* f) {
 }
 
 static lp_status io(lp_ctx* ctx, lp_status status) {
-    return status == LP_OK || status == LP_NOMEM ? status : lp_fail(ctx, LP_IO, "%s", lp_error(ctx));
+    return status == LP_OK || status == LP_NOMEM ? status
+                                                 : lp_fail(ctx, LP_IO, "%s", lp_error(ctx));
 }
 
 lp_status cli_folder_make(lp_ctx* ctx, run_folder* f, bool overwrite) {
     lp_status status = io(ctx, lp_make_folder(ctx, f->path));
     if (status == LP_OK) status = take_lock(ctx, f, true);
-    if (status == LP_OK) status = cli_folder_check(ctx, f, overwrite); /* a run may have ended since */
+    if (status == LP_OK)
+        status = cli_folder_check(ctx, f, overwrite); /* a run may have ended since */
     return status == LP_OK ? io(ctx, make_all(ctx, f)) : status;
 }
 
@@ -179,7 +193,8 @@ static lp_status begin_log(lp_ctx* ctx, run_folder* f, const lp_metric* row, int
     char* path;
     if (asprintf(&path, "%s%s", f->metrics, TEMPORARY) < 0) return LP_NOMEM;
     lp_status status = lp_metrics_append(ctx, path, row, count);
-    if (status == LP_OK) status = f->save_config ? f->save_config(f->user, f->config) : remove_file(ctx, f->config);
+    if (status == LP_OK)
+        status = f->save_config ? f->save_config(f->user, f->config) : remove_file(ctx, f->config);
     if (status == LP_OK && rename(path, f->metrics) != 0)
         status = lp_fail(ctx, LP_IO, "%.300s cannot be replaced: %s", f->metrics, strerror(errno));
     if (status != LP_OK) unlink(path);
@@ -189,13 +204,15 @@ static lp_status begin_log(lp_ctx* ctx, run_folder* f, const lp_metric* row, int
 }
 
 lp_status cli_folder_log(lp_ctx* ctx, run_folder* f, const lp_metric* row, int count) {
-    return f->begun ? lp_metrics_append(ctx, f->metrics, row, count) : begin_log(ctx, f, row, count);
+    return f->begun ? lp_metrics_append(ctx, f->metrics, row, count)
+                    : begin_log(ctx, f, row, count);
 }
 
-/* ---- the end of a run ------------------------------------------------------------------------------ */
+/* ---- the end of a run ------------------------------------------------------------------------ */
 
-/* Which of the files in a folder this run has written, with commas in between. A file that takes the place of another is
- * made while that one is still there: it has another number. *old: whether others are of the run before. */
+/* Which of the files in a folder this run has written, with commas in between. A file that takes
+ * the place of another is made while that one is still there: it has another number. *old: whether
+ * others are of the run before. */
 static void list_files(const run_folder* f, bool diverged, char* to, size_t bytes, bool* old) {
     size_t at = 0;
     *to = 0;
@@ -217,7 +234,8 @@ static lp_status remove_other(lp_ctx* ctx, const run_folder* f, bool diverged) {
 }
 
 /* `said`: what became of the result. */
-static lp_status save(lp_ctx* ctx, const run_folder* f, const run_result* r, bool diverged, char* said, size_t bytes) {
+static lp_status save(lp_ctx* ctx, const run_folder* f, const run_result* r, bool diverged,
+                      char* said, size_t bytes) {
     const char* folder = diverged ? f->diverged : f->final;
     char written[256];
     bool old;
@@ -231,14 +249,14 @@ static lp_status save(lp_ctx* ctx, const run_folder* f, const run_result* r, boo
     if (status == LP_OK) {
         const bool one = f->count == 1;
         const bool removed = remove_other(ctx, f, diverged) == LP_OK;
-        snprintf(said, bytes, "%s in %s%s%s%s%s", r->what, folder, one ? "/" : "", one ? f->files[0] : "",
-                 removed ? "" : "; ", removed ? "" : lp_error(ctx));
+        snprintf(said, bytes, "%s in %s%s%s%s%s", r->what, folder, one ? "/" : "",
+                 one ? f->files[0] : "", removed ? "" : "; ", removed ? "" : lp_error(ctx));
         return removed ? LP_OK : LP_IO;
     }
     list_files(f, diverged, written, sizeof written, &old);
     snprintf(said, bytes, "%s not %ssaved: %s%s%s%s%s%s", r->what, *written ? "all " : "",
-             lp_error(ctx)[0] ? lp_error(ctx) : lp_status_text(status), *written ? "; only " : "", written,
-             *written ? " was written to " : "", *written ? folder : "",
+             lp_error(ctx)[0] ? lp_error(ctx) : lp_status_text(status), *written ? "; only " : "",
+             written, *written ? " was written to " : "", *written ? folder : "",
              old ? "; what else is there is of the run before" : "");
     return status == LP_NOMEM ? status : LP_IO;
 }
@@ -247,6 +265,7 @@ int cli_folder_finish(lp_ctx* ctx, const run_folder* f, const run_result* r, lp_
     char reason[REASON_BYTES], said[REASON_BYTES];
     cli_reason(ctx, status, reason, sizeof reason);
     const lp_status saved = save(ctx, f, r, status == LP_NONFINITE, said, sizeof said);
-    if (status == LP_OK) return cli_say(saved == LP_OK ? EXIT_OK : cli_exit_code(saved), "%s", said);
+    if (status == LP_OK)
+        return cli_say(saved == LP_OK ? EXIT_OK : cli_exit_code(saved), "%s", said);
     return cli_say(cli_exit_code(saved == LP_OK ? status : saved), "%s; %s", reason, said);
 }

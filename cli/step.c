@@ -1,5 +1,5 @@
-/* logpi step: one policy-gradient update, as the NumPy program of "Policy Gradient 101" does it, or, with --autograd,
- * the gradient as its PyTorch program prints it. */
+/* logpi step: one policy-gradient update, as the NumPy program of "Policy Gradient 101" does it,
+ * or, with --autograd, the gradient as its PyTorch program prints it. */
 #include "cli.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,8 +26,8 @@ static lp_status stopped(lp_ctx* ctx) {
     return lp_cancelled(ctx) ? lp_fail(ctx, LP_CANCELLED, "cancelled") : LP_OK;
 }
 
-/* n standard normal numbers, to one of the two. They are those of a single call: a piece is a multiple of the 16 that
- * PyTorch's generator draws at a time, and the last one is no smaller. */
+/* n standard normal numbers, to one of the two. They are those of a single call: a piece is a
+ * multiple of the 16 that PyTorch's generator draws at a time, and the last one is no smaller. */
 static lp_status draw(lp_ctx* ctx, lp_rng* rng, double* f64, float* f32, int64_t n) {
     lp_status status = LP_OK;
     for (int64_t at = 0, m; at < n && (status = stopped(ctx)) == LP_OK; at += m) {
@@ -60,8 +60,10 @@ static lp_status closed_form(lp_ctx* ctx, const lp_options* options, lp_rng* rng
     if (status != LP_OK) return status;
     lp_softmax_policy_probs(u->d, u->k, u->theta, u->x, u->p);
     u->action = lp_softmax_policy_sample(rng, u->k, u->p);
-    const double eta = lp_options_real(options, "learning_rate"), advantage = lp_options_real(options, "advantage");
-    for (int64_t i = 0, n; i < u->d && (status = stopped(ctx)) == LP_OK; i += n) { /* row by row the same numbers */
+    const double eta = lp_options_real(options, "learning_rate"),
+                 advantage = lp_options_real(options, "advantage");
+    for (int64_t i = 0, n; i < u->d && (status = stopped(ctx)) == LP_OK;
+         i += n) { /* row by row the same numbers */
         n = PIECE / u->k < 1 ? 1 : PIECE / u->k < u->d - i ? PIECE / u->k : u->d - i;
         double* theta = u->theta + i * u->k;
         memcpy(u->theta_before + i * u->k, theta, (size_t)(n * u->k) * sizeof *theta);
@@ -74,7 +76,8 @@ static lp_status closed_form(lp_ctx* ctx, const lp_options* options, lp_rng* rng
     return cli_print_matrix(ctx, u->theta, u->d, u->k, 8);
 }
 
-/* x = randn(d); theta = Parameter(randn(d, k)); a ~ Categorical; loss = -log pi(a) reward; loss.backward() */
+/* x = randn(d); theta = Parameter(randn(d, k)); a ~ Categorical; loss = -log pi(a) reward;
+ * loss.backward() */
 static lp_status autograd(lp_ctx* ctx, const lp_options* options, lp_rng* rng, update* u) {
     const double reward = lp_options_real(options, "reward");
     lp_tape* t = lp_tape_create(ctx, LP_F32);
@@ -113,7 +116,8 @@ static int run(lp_ctx* ctx, const lp_options* options) {
         return cli_usage("step takes no argument \"%.60s\"", lp_options_positional(options, 0));
     const int kind = lp_options_choice(options, "rng"); /* numpy, torch, philox */
     if (kind == 0 && seed > UINT32_MAX)
-        return cli_usage("--seed is %llu: with --rng numpy it must lie in [0, 4294967295]", (unsigned long long)seed);
+        return cli_usage("--seed is %llu: with --rng numpy it must lie in [0, 4294967295]",
+                         (unsigned long long)seed);
     lp_rng rng = kind == 0   ? lp_rng_numpy((uint32_t)seed)
                  : kind == 1 ? lp_rng_torch(seed)
                              : lp_rng_philox(seed, LP_FOR_USER, 0, 0);
@@ -126,11 +130,12 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     u.theta = calloc(d * k, sizeof(double));
     int code;
     if (!u.x || !u.p || !u.theta_before || !u.grad || !u.theta) {
-        code = cli_say(EXIT_FAILURE_, "out of memory for a parameter matrix of %lld x %lld", (long long)u.d,
-                       (long long)u.k);
+        code = cli_say(EXIT_FAILURE_, "out of memory for a parameter matrix of %lld x %lld",
+                       (long long)u.d, (long long)u.k);
     } else {
-        const lp_status status = lp_options_flag(options, "autograd") ? autograd(ctx, options, &rng, &u)
-                                                                      : closed_form(ctx, options, &rng, &u);
+        const lp_status status = lp_options_flag(options, "autograd")
+                                     ? autograd(ctx, options, &rng, &u)
+                                     : closed_form(ctx, options, &rng, &u);
         code = status == LP_OK ? EXIT_OK : cli_fail(ctx, status);
     }
     free(u.x);

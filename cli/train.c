@@ -6,7 +6,8 @@
 static const struct {
     const char* name;
     const verb* verb;
-} algorithms[] = {{"reinforce", &verb_train_reinforce}, {"a2c", &verb_train_a2c}, {"ppo", &verb_train_ppo}};
+} algorithms[] = {
+    {"reinforce", &verb_train_reinforce}, {"a2c", &verb_train_a2c}, {"ppo", &verb_train_ppo}};
 enum { ALGORITHMS = sizeof algorithms / sizeof *algorithms };
 
 /* Whether a word is "--NAME" or "--NAME=..."; *value: its value is the next word. */
@@ -34,21 +35,27 @@ static const verb* find_ppo(int argc, char** argv, int* code) {
     bool env, model;
     what_for(argc, argv, &env, &model);
     if (env != model) return env ? &verb_train_ppo : &verb_train_ppo_lm;
-    if (lp_options_want_help(LP_SCOPE_PPO, argc, argv) && lp_options_want_help(LP_SCOPE_PPO_LM, argc, argv))
+    if (lp_options_want_help(LP_SCOPE_PPO, argc, argv) &&
+        lp_options_want_help(LP_SCOPE_PPO_LM, argc, argv))
         return &verb_train_ppo;
-    *code = env ? cli_usage("train ppo is given an environment (--env) and a language model (--model, --prompt, "
-                            "--reward): it trains one of them")
-                : cli_usage("train ppo needs something to train: --env ENV, or --model MODEL --prompt TEXT "
-                            "--reward contains:WORD");
+    *code =
+        env ? cli_usage("train ppo is given an environment (--env) and a language model (--model, "
+                        "--prompt, "
+                        "--reward): it trains one of them")
+            : cli_usage(
+                  "train ppo needs something to train: --env ENV, or --model MODEL --prompt TEXT "
+                  "--reward contains:WORD");
     return NULL;
 }
 
 static void print_help(void) {
-    const verb* const all[] = {&verb_train_reinforce, &verb_train_a2c, &verb_train_ppo, &verb_train_ppo_lm};
+    const verb* const all[] = {&verb_train_reinforce, &verb_train_a2c, &verb_train_ppo,
+                               &verb_train_ppo_lm};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         printf("%s logpi %s\n", i == 0 ? "usage:" : "      ", all[i]->usage);
     puts("");
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) printf("  %-16s %s\n", all[i]->name, all[i]->summary);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        printf("  %-16s %s\n", all[i]->name, all[i]->summary);
     puts("\nlogpi train ALGORITHM --help lists the options.");
 }
 
@@ -57,7 +64,8 @@ const verb* cli_train_verb(int argc, char** argv, int* code) {
     for (int i = 0; i < ALGORITHMS; i++) {
         names[i] = algorithms[i].name;
         if (argc == 0 || strcmp(argv[0], names[i]) != 0) continue;
-        return algorithms[i].verb == &verb_train_ppo ? find_ppo(argc - 1, argv + 1, code) : algorithms[i].verb;
+        return algorithms[i].verb == &verb_train_ppo ? find_ppo(argc - 1, argv + 1, code)
+                                                     : algorithms[i].verb;
     }
     if (argc == 0) {
         *code = cli_usage("train needs an algorithm: reinforce, a2c, ppo");
@@ -66,8 +74,10 @@ const verb* cli_train_verb(int argc, char** argv, int* code) {
         *code = EXIT_OK;
     } else {
         const char* nearest = lp_nearest(argv[0], names, ALGORITHMS);
-        *code = nearest ? cli_usage("unknown algorithm \"%.60s\"; did you mean \"%s\"?", argv[0], nearest)
-                        : cli_usage("unknown algorithm \"%.60s\"; known: reinforce, a2c, ppo", argv[0]);
+        *code =
+            nearest
+                ? cli_usage("unknown algorithm \"%.60s\"; did you mean \"%s\"?", argv[0], nearest)
+                : cli_usage("unknown algorithm \"%.60s\"; known: reinforce, a2c, ppo", argv[0]);
     }
     return NULL;
 }

@@ -1,4 +1,5 @@
-/* logpi train ppo --model M: PPO on a language model, the third program of "Policy Gradient 101". */
+/* logpi train ppo --model M: PPO on a language model, the third program of "Policy Gradient 101".
+ */
 #include "cli.h"
 #include <math.h>
 #include <stdio.h>
@@ -7,14 +8,15 @@
 
 static int run(lp_ctx* ctx, const lp_options* options);
 
-const verb verb_train_ppo_lm = {.name = "train ppo",
-                                .summary = "tune a language model by PPO (--model)",
-                                .usage = "train ppo [--model MODEL] --prompt TEXT --reward contains:WORD [OPTIONS]",
-                                .scope = LP_SCOPE_PPO_LM,
-                                .threads = true,
-                                .isa = true,
-                                .run = run,
-                                .also = &verb_train_ppo};
+const verb verb_train_ppo_lm = {
+    .name = "train ppo",
+    .summary = "tune a language model by PPO (--model)",
+    .usage = "train ppo [--model MODEL] --prompt TEXT --reward contains:WORD [OPTIONS]",
+    .scope = LP_SCOPE_PPO_LM,
+    .threads = true,
+    .isa = true,
+    .run = run,
+    .also = &verb_train_ppo};
 
 enum { WINDOW = 128 }; /* samples that the closing means are over */
 
@@ -35,8 +37,8 @@ typedef struct training {
     lp_prompts packed; /* of a step */
     lp_generation batch;
     lp_text text;
-    double* scores;          /* [batch_size] */
-    sample recent[WINDOW];   /* of whole steps, the newest at (seen - 1) % WINDOW */
+    double* scores;        /* [batch_size] */
+    sample recent[WINDOW]; /* of whole steps, the newest at (seen - 1) % WINDOW */
     int64_t seen;
     run_folder folder; /* of --output_dir */
     bool begun;        /* the folder is made: what is learnt will be kept */
@@ -75,7 +77,8 @@ static lp_status read_def(const training* r, lp_ppo_def* d) {
     d->generate.top_k = lp_options_int(o, "top_k");
     d->generate.top_p = lp_options_real(o, "top_p");
     if (r->batch_size % d->mini_batch_size)
-        return lp_fail(r->ctx, LP_INVALID, "--mini_batch_size %lld does not divide --batch_size %lld",
+        return lp_fail(r->ctx, LP_INVALID,
+                       "--mini_batch_size %lld does not divide --batch_size %lld",
                        (long long)d->mini_batch_size, (long long)r->batch_size);
     return LP_OK;
 }
@@ -85,7 +88,8 @@ static lp_status read_reward(training* r) {
     const char* reward = lp_options_text(r->options, "reward");
     if (!reward) return lp_fail(r->ctx, LP_INVALID, "a reward is needed: --reward contains:WORD");
     if (strncmp(reward, prefix, sizeof prefix - 1) != 0 || !reward[sizeof prefix - 1])
-        return lp_fail(r->ctx, LP_INVALID, "unknown reward \"%.60s\"; known: contains:WORD", reward);
+        return lp_fail(r->ctx, LP_INVALID, "unknown reward \"%.60s\"; known: contains:WORD",
+                       reward);
     r->word = reward + sizeof prefix - 1;
     return LP_OK;
 }
@@ -96,19 +100,23 @@ static lp_status check_folder(training* r) {
     const char* path = lp_options_text(r->options, "output_dir");
     if (!path) return LP_OK;
     const lp_status status = cli_folder_name(&r->folder, path, files, sizeof files / sizeof *files);
-    return status == LP_OK ? cli_folder_check(r->ctx, &r->folder, lp_options_flag(r->options, "overwrite")) : status;
+    return status == LP_OK
+               ? cli_folder_check(r->ctx, &r->folder, lp_options_flag(r->options, "overwrite"))
+               : status;
 }
 
-/* Everything that can be wrong is found before training, most of it before weights are loaded. Nothing is made for a
- * mistake, and no old run removed. */
+/* Everything that can be wrong is found before training, most of it before weights are loaded.
+ * Nothing is made for a mistake, and no old run removed. */
 static lp_status begin(training* r) {
     lp_ppo_def def;
     r->batch_size = lp_options_int(r->options, "batch_size");
     lp_status status = read_reward(r);
     if (status == LP_OK) status = read_def(r, &def);
     if (status == LP_OK) status = cli_prompts(r->ctx, r->options, &r->prompts);
-    if (status == LP_OK) status = cli_model_open(r->ctx, lp_options_text(r->options, "model"), &r->model);
-    if (status == LP_OK) status = cli_pack(r->ctx, r->options, r->model, &def.generate, &r->prompts, &r->packed);
+    if (status == LP_OK)
+        status = cli_model_open(r->ctx, lp_options_text(r->options, "model"), &r->model);
+    if (status == LP_OK)
+        status = cli_pack(r->ctx, r->options, r->model, &def.generate, &r->prompts, &r->packed);
     if (status == LP_OK) status = check_folder(r);
     r->scores = calloc((size_t)r->batch_size, sizeof *r->scores);
     if (status == LP_OK && !r->scores) status = LP_NOMEM;
@@ -118,7 +126,8 @@ static lp_status begin(training* r) {
     status = cli_go_on(r->ctx, status);
     if (status == LP_OK) status = lp_ppo_create(r->model, r->policy, r->reference, &def, &r->ppo);
     status = cli_go_on(r->ctx, status);
-    if (status == LP_OK && r->folder.path) status = cli_folder_make(r->ctx, &r->folder, lp_options_flag(r->options, "overwrite"));
+    if (status == LP_OK && r->folder.path)
+        status = cli_folder_make(r->ctx, &r->folder, lp_options_flag(r->options, "overwrite"));
     r->begun = status == LP_OK;
     return status;
 }
@@ -141,7 +150,8 @@ static lp_status decode(training* r, int64_t s) {
     r->text.bytes = 0;
     lp_status status = lp_text_add(r->ctx, &r->text, "", 0); /* even an empty response has data */
     if (status != LP_OK) return status;
-    return lp_tokenizer_decode(lp_model_tokenizer(r->model), g->responses.ids + g->response_offsets[s],
+    return lp_tokenizer_decode(lp_model_tokenizer(r->model),
+                               g->responses.ids + g->response_offsets[s],
                                g->response_offsets[s + 1] - g->response_offsets[s],
                                LP_DECODE_SKIP_SPECIAL | LP_DECODE_LOSSY, &r->text);
 }
@@ -183,7 +193,8 @@ static double* step_lists(const training* r, const lp_ppo_dists* d) {
     for (int64_t s = 0; lists && s < d->sequences; s++) {
         double* lengths = lists + 3 * d->tokens;
         lengths[s] = (double)(r->batch.prompt_offsets[s + 1] - r->batch.prompt_offsets[s]);
-        lengths[d->sequences + s] = (double)(r->batch.response_offsets[s + 1] - r->batch.response_offsets[s]);
+        lengths[d->sequences + s] =
+            (double)(r->batch.response_offsets[s + 1] - r->batch.response_offsets[s]);
     }
     return lists;
 }
@@ -201,10 +212,13 @@ static lp_status log_metrics(training* r, int64_t step, const lp_ppo_metrics* m)
     row[n++] = (lp_metric){.name = "objective/kl_dist", .values = dists.kl, .n = dists.sequences};
     row[n++] = (lp_metric){.name = "env/reward_dist", .values = r->scores, .n = r->batch_size};
     row[n++] = (lp_metric){.name = "objective/logprobs", .values = lists, .n = dists.tokens};
-    row[n++] = (lp_metric){.name = "objective/ref_logprobs", .values = lists + dists.tokens, .n = dists.tokens};
-    row[n++] = (lp_metric){.name = "ppo/policy/advantages", .values = lists + 2 * dists.tokens, .n = dists.tokens};
+    row[n++] = (lp_metric){
+        .name = "objective/ref_logprobs", .values = lists + dists.tokens, .n = dists.tokens};
+    row[n++] = (lp_metric){
+        .name = "ppo/policy/advantages", .values = lists + 2 * dists.tokens, .n = dists.tokens};
     row[n++] = (lp_metric){.name = "tokens/queries_dist", .values = lengths, .n = dists.sequences};
-    row[n++] = (lp_metric){.name = "tokens/responses_dist", .values = lengths + dists.sequences, .n = dists.sequences};
+    row[n++] = (lp_metric){
+        .name = "tokens/responses_dist", .values = lengths + dists.sequences, .n = dists.sequences};
     const lp_status status = cli_folder_log(r->ctx, &r->folder, row, n);
     free(lists);
     return status;
@@ -214,7 +228,8 @@ static lp_status print_metrics(const training* r, int64_t step, const lp_ppo_met
     if (lp_options_flag(r->options, "json")) {
         json_t* object = json_pack("{s:I}", "step", (json_int_t)step);
         for (int i = 0; i < lp_ppo_metrics_count(); i++)
-            json_object_set_new(object, lp_ppo_metrics_name(i), cli_json_number(lp_ppo_metrics_get(m, i)));
+            json_object_set_new(object, lp_ppo_metrics_name(i),
+                                cli_json_number(lp_ppo_metrics_get(m, i)));
         return cli_print_json(r->ctx, object, 9);
     }
     if (lp_options_int(r->options, "steps") == 1) {
@@ -224,9 +239,10 @@ static lp_status print_metrics(const training* r, int64_t step, const lp_ppo_met
             printf("  %-28s %.6g\n", lp_ppo_metrics_name(i), cli_plain(x, 300));
         }
     } else {
-        fprintf(stderr, "step %lld/%lld  reward %.3f  kl %.3f  length %.1f  loss %.4f  %.1f s\n", (long long)step,
-                (long long)lp_options_int(r->options, "steps"), cli_plain(m->reward_mean, 3),
-                cli_plain(m->objective_kl, 3), m->responses_len_mean, cli_plain(m->loss_total, 4), m->time_generate + m->time_total);
+        fprintf(stderr, "step %lld/%lld  reward %.3f  kl %.3f  length %.1f  loss %.4f  %.1f s\n",
+                (long long)step, (long long)lp_options_int(r->options, "steps"),
+                cli_plain(m->reward_mean, 3), cli_plain(m->objective_kl, 3), m->responses_len_mean,
+                cli_plain(m->loss_total, 4), m->time_generate + m->time_total);
     }
     return LP_OK;
 }
@@ -234,10 +250,10 @@ static lp_status print_metrics(const training* r, int64_t step, const lp_ppo_met
 static void remember(training* r) {
     const lp_ppo_dists dists = lp_ppo_last_dists(r->ppo);
     for (int64_t s = 0; s < dists.sequences; s++)
-        r->recent[r->seen++ % WINDOW] =
-            (sample){.reward = r->scores[s],
-                     .kl = dists.kl[s],
-                     .length = (double)(r->batch.response_offsets[s + 1] - r->batch.response_offsets[s])};
+        r->recent[r->seen++ % WINDOW] = (sample){
+            .reward = r->scores[s],
+            .kl = dists.kl[s],
+            .length = (double)(r->batch.response_offsets[s + 1] - r->batch.response_offsets[s])};
 }
 
 static lp_status one_step(training* r, int64_t step) {
@@ -262,26 +278,28 @@ static void print_summary(const training* r) {
         mean.kl += r->recent[i].kl / n;
         mean.length += r->recent[i].length / n;
     }
-    printf("mean reward of the last %lld samples: %.4f, KL %.1f, length %.1f\n", (long long)count, mean.reward, cli_plain(mean.kl, 1),
-           mean.length);
+    printf("mean reward of the last %lld samples: %.4f, KL %.1f, length %.1f\n", (long long)count,
+           mean.reward, cli_plain(mean.kl, 1), mean.length);
 }
 
 static lp_status save(void* user, const char* folder) { return lp_ppo_save(user, folder); }
 
-/* Ends a run. What was learnt so far is kept, also when a signal or an error ended it: a step that fails leaves no trace
- * in the weights. */
+/* Ends a run. What was learnt so far is kept, also when a signal or an error ended it: a step that
+ * fails leaves no trace in the weights. */
 static int finish(training* r, lp_status status) {
     if (!r->folder.path || !r->begun) return status == LP_OK ? EXIT_OK : cli_fail(r->ctx, status);
     run_result result = {.noun = "weights are", .save = save, .user = r->ppo};
     const long long steps = lp_ppo_steps(r->ppo);
     if (steps > 0)
-        snprintf(result.what, sizeof result.what, "the weights after %lld whole step%s are", steps, steps == 1 ? "" : "s");
+        snprintf(result.what, sizeof result.what, "the weights after %lld whole step%s are", steps,
+                 steps == 1 ? "" : "s");
     return cli_folder_finish(r->ctx, &r->folder, &result, status);
 }
 
 static int run(lp_ctx* ctx, const lp_options* options) {
     if (lp_options_positionals(options) > 0)
-        return cli_usage("train ppo takes no argument \"%.60s\"", lp_options_positional(options, 0));
+        return cli_usage("train ppo takes no argument \"%.60s\"",
+                         lp_options_positional(options, 0));
     training r = {.ctx = ctx, .options = options};
     lp_status status = begin(&r);
     for (int64_t step = 1; status == LP_OK && step <= lp_options_int(options, "steps"); step++)

@@ -7,7 +7,7 @@ enum { S = 3, D = 2, K = 3, EPISODES = 200000, LONGEST = 2000 };
 enum { STAY, LEFT, RIGHT };
 static const double GAMMA = 0.9;
 
-/* ---- the process: three places on a ring ----------------------------------------------------------- */
+/* ---- the process: three places on a ring ----------------------------------------------------- */
 
 /* x(s) = (1, u), u = -1, 0, 1 */
 static const double features[S][D] = {{1, -1}, {1, 0}, {1, 1}};
@@ -23,7 +23,7 @@ static double reward(int s, int a) {
     return pay[s] - (a == STAY ? 0.0 : 0.1);
 }
 
-/* ---- solved ---------------------------------------------------------------------------------------- */
+/* ---- solved ---------------------------------------------------------------------------------- */
 
 /* All that follows from Theta: pi(a|s), V(s), A(s,a), visits d(s), and J. */
 typedef struct solution {
@@ -66,12 +66,14 @@ static void average(double pi[S][K], double chain[S][S], double pay[S]) {
         pay[s] = 0;
         for (int a = 0; a < K; a++) {
             pay[s] += pi[s][a] * reward(s, a);
-            for (int next = 0; next < S; next++) chain[s][next] += pi[s][a] * transition(s, a, next);
+            for (int next = 0; next < S; next++)
+                chain[s][next] += pi[s][a] * transition(s, a, next);
         }
     }
 }
 
-/* V = (1 - gamma P)^-1 r,  d = (1 - gamma P^T)^-1 rho,  A(s,a) = r + gamma P V - V,  J = V(0): rho is e_0 */
+/* V = (1 - gamma P)^-1 r,  d = (1 - gamma P^T)^-1 rho,  A(s,a) = r + gamma P V - V,  J = V(0): rho
+ * is e_0 */
 static solution solve_process(const double* theta) {
     solution m;
     double chain[S][S], forward[S][S], backward[S][S];
@@ -106,26 +108,33 @@ static void theorem(const double* theta, double* grad) {
         for (int a = 0; a < K; a++) {
             double score[D * K];
             lp_softmax_policy_grad(D, K, features[s], m.pi[s], a, score);
-            for (int i = 0; i < D * K; i++) grad[i] += m.visits[s] * m.pi[s][a] * m.advantage[s][a] * score[i];
+            for (int i = 0; i < D * K; i++)
+                grad[i] += m.visits[s] * m.pi[s][a] * m.advantage[s][a] * score[i];
         }
     }
 }
 
-/* ---- checked --------------------------------------------------------------------------------------- */
+/* ---- checked --------------------------------------------------------------------------------- */
 
 static void show(lesson* l, const double* theta) {
     const solution m = solve_process(theta);
-    lesson_text(l, "Three places lie on a ring. In each a walker may stay, go left or go right; a move succeeds with "
-                   "probability 0.8 and costs 0.1. The places pay 0, 1 and −1 a step. It starts at place~0, what comes "
-                   "later counts γ~=~0.9 as much, and of place s it knows x(s)~=~(1,~s~−~1). Its policy is the "
+    lesson_text(l, "Three places lie on a ring. In each a walker may stay, go left or go right; a "
+                   "move succeeds with "
+                   "probability 0.8 and costs 0.1. The places pay 0, 1 and −1 a step. It starts at "
+                   "place~0, what comes "
+                   "later counts γ~=~0.9 as much, and of place s it knows x(s)~=~(1,~s~−~1). Its "
+                   "policy is the "
                    "softmax of Θᵀx. Three states can be solved exactly, as linear equations:");
-    lesson_formula(l, "V = (1 − γP)⁻¹ r,   d = (1 − γPᵀ)⁻¹ ρ,   A(s,a) = r(s,a) + γ Σ P(s'|s,a) V(s') − V(s)");
+    lesson_formula(
+        l, "V = (1 − γP)⁻¹ r,   d = (1 − γPᵀ)⁻¹ ρ,   A(s,a) = r(s,a) + γ Σ P(s'|s,a) V(s') − V(s)");
     if (l->out) fputc('\n', l->out);
-    lesson_line(l, "place      π stay     left    right      A stay     left    right           V        d");
+    lesson_line(
+        l,
+        "place      π stay     left    right      A stay     left    right           V        d");
     for (int s = 0; s < S; s++)
-        lesson_line(l, "%5d    %8.4f %8.4f %8.4f    %8.4f %8.4f %8.4f    %8.4f %8.4f", s, m.pi[s][STAY], m.pi[s][LEFT],
-                    m.pi[s][RIGHT], m.advantage[s][STAY], m.advantage[s][LEFT], m.advantage[s][RIGHT], m.value[s],
-                    m.visits[s]);
+        lesson_line(l, "%5d    %8.4f %8.4f %8.4f    %8.4f %8.4f %8.4f    %8.4f %8.4f", s,
+                    m.pi[s][STAY], m.pi[s][LEFT], m.pi[s][RIGHT], m.advantage[s][STAY],
+                    m.advantage[s][LEFT], m.advantage[s][RIGHT], m.value[s], m.visits[s]);
 }
 
 /* sum_t gamma^t (P^T)^t rho . r, as far as it matters */
@@ -136,7 +145,8 @@ static double unrolled(const double* theta) {
     average(pi, chain, pay);
     for (int t = 0; t < 1000; t++, weight *= GAMMA) {
         sum += weight * lesson_dot(S, at, pay);
-        for (int s = 0; s < S; s++) next[s] = at[0] * chain[0][s] + at[1] * chain[1][s] + at[2] * chain[2][s];
+        for (int s = 0; s < S; s++)
+            next[s] = at[0] * chain[0][s] + at[1] * chain[1][s] + at[2] * chain[2][s];
         memcpy(at, next, sizeof at);
     }
     return sum;
@@ -146,16 +156,20 @@ static void check_solution(lesson* l, const double* theta) {
     const solution m = solve_process(theta);
     double mean[S] = {0}, zero[S] = {0};
     for (int s = 0; s < S; s++) mean[s] = lesson_dot(K, m.pi[s], m.advantage[s]);
-    lesson_text(l, "Is that the solution? The return must be that of walking on step by step, visits must add up to "
-                   "1~+~γ~+~γ²~+~…, and the advantage, averaged over the actions, must vanish in every place:");
+    lesson_text(l, "Is that the solution? The return must be that of walking on step by step, "
+                   "visits must add up to "
+                   "1~+~γ~+~γ²~+~…, and the advantage, averaged over the actions, must vanish in "
+                   "every place:");
     lesson_sides(l, "solved", "known");
     lesson_equal(l, m.J, unrolled(theta), 1e-12, "J = V(0), 1,000 steps");
-    lesson_equal(l, m.visits[0] + m.visits[1] + m.visits[2], 1 / (1 - GAMMA), 1e-12, "Σ d(s) = 1/(1 − γ)");
+    lesson_equal(l, m.visits[0] + m.visits[1] + m.visits[2], 1 / (1 - GAMMA), 1e-12,
+                 "Σ d(s) = 1/(1 − γ)");
     lesson_farthest(l, S, mean, zero, 1e-12, "Σ π(a|s) A(s,a), the worst");
 }
 
-/* One walk that ends after each step with probability 1 - gamma: a step t is then reached with probability gamma^t, so
- * that sums over its steps have the discounted sums as means. Returns its length. */
+/* One walk that ends after each step with probability 1 - gamma: a step t is then reached with
+ * probability gamma^t, so that sums over its steps have the discounted sums as means. Returns its
+ * length. */
 static int walk(lp_rng* rng, const solution* m, int* states, int* actions) {
     int length = 0, s = 0;
     do {
@@ -169,7 +183,8 @@ static int walk(lp_rng* rng, const solution* m, int* states, int* actions) {
     return length;
 }
 
-/* One walk's two estimates of grad J: sum_t A grad log pi, and sum_t (what was paid from t on) grad log pi. */
+/* One walk's two estimates of grad J: sum_t A grad log pi, and sum_t (what was paid from t on) grad
+ * log pi. */
 static void estimate(lp_rng* rng, const solution* m, double* by_advantage, double* by_return) {
     int states[LONGEST], actions[LONGEST];
     double paid = 0;
@@ -198,12 +213,15 @@ static void monte_carlo(lesson* l, const double* theta, const double* exact) {
             lp_spread_add(&plain[i], by_return[i]);
         }
     }
-    lesson_text(l, "Nobody need know P for this: the sum is an expectation, and walking samples it. A walk that ends "
-                   "after each step with probability 1~−~γ lets later steps count γ as much. Of the sum of "
-                   "A~∇log~π along a walk, the mean over 200,000 walks, beside the differences of J:");
+    lesson_text(
+        l, "Nobody need know P for this: the sum is an expectation, and walking samples it. A walk "
+           "that ends "
+           "after each step with probability 1~−~γ lets later steps count γ as much. Of the sum of "
+           "A~∇log~π along a walk, the mean over 200,000 walks, beside the differences of J:");
     lesson_sides(l, "walks", "differences of J");
     lesson_samples(l, D, K, critic, exact, "∂J/∂Θ");
-    lesson_text(l, "Without A it works as well. What was paid from that step on takes its place (REINFORCE), at the "
+    lesson_text(l, "Without A it works as well. What was paid from that step on takes its place "
+                   "(REINFORCE), at the "
                    "price of more noise:");
     lesson_sides(l, "walks", "differences of J");
     lesson_samples(l, D, K, plain, exact, "∂J/∂Θ");
@@ -214,7 +232,8 @@ static double best(void) {
     double value[S] = {0}, next[S];
     for (int round = 0; round < 1000; round++) {
         for (int s = 0; s < S; s++)
-            next[s] = fmax(look_ahead(value, s, STAY), fmax(look_ahead(value, s, LEFT), look_ahead(value, s, RIGHT)));
+            next[s] = fmax(look_ahead(value, s, STAY),
+                           fmax(look_ahead(value, s, LEFT), look_ahead(value, s, RIGHT)));
         memcpy(value, next, sizeof value);
     }
     return value[0];
@@ -224,12 +243,15 @@ static void ascent(lesson* l, double* theta, double* grad) {
     const double eta = 0.1, tiny = 1e-5, first = objective(theta, NULL);
     double moved[D * K], before = first;
     for (int i = 0; i < D * K; i++) moved[i] = theta[i] + tiny * grad[i];
-    lesson_text(l, "So the walker climbs. A tiny step raises J by η~|∇J|²; many steps of η~=~0.1 raise it on and on, but "
-                   "never past the best policy there is, J*~=~%.4f (by value iteration):", best());
+    lesson_text(l,
+                "So the walker climbs. A tiny step raises J by η~|∇J|²; many steps of η~=~0.1 "
+                "raise it on and on, but "
+                "never past the best policy there is, J*~=~%.4f (by value iteration):",
+                best());
     lesson_formula(l, "Θ ← Θ + η Σ_s d(s) Σ_a π(a|s) A(s,a) ∇log π(a|s)");
     lesson_sides(l, "rise", "expected");
-    lesson_equal(l, (objective(moved, NULL) - first) / (tiny * lesson_dot(D * K, grad, grad)), 1, 1e-3,
-                 "rise / η |∇J|², η = 1e-5");
+    lesson_equal(l, (objective(moved, NULL) - first) / (tiny * lesson_dot(D * K, grad, grad)), 1,
+                 1e-3, "rise / η |∇J|², η = 1e-5");
     lesson_sides(l, "J after", "J before");
     for (int step = 0, next = 1; next <= 1000; next *= 10) {
         for (; step < next; step++) {
@@ -247,16 +269,20 @@ lp_status lesson_theorem(lesson* l) {
     lp_rng rng = lesson_rng(l, 0);
     double theta[D * K], grad[D * K], numeric[D * K];
     lesson_draw(&rng, D * K, theta);
-    lesson_text(l, "A policy is judged by its return J(Θ): all rewards to come, discounted. Θ acts on J in two ways: it "
-                   "changes the actions, and through them the states that are visited. The theorem says that the "
-                   "second way need not be differentiated. With d(s)~=~Σ_t~γᵗ~P(s_t~=~s), the discounted visits:");
+    lesson_text(l, "A policy is judged by its return J(Θ): all rewards to come, discounted. Θ acts "
+                   "on J in two ways: it "
+                   "changes the actions, and through them the states that are visited. The theorem "
+                   "says that the "
+                   "second way need not be differentiated. With d(s)~=~Σ_t~γᵗ~P(s_t~=~s), the "
+                   "discounted visits:");
     lesson_formula(l, "∇J(Θ) = Σ_s d(s) Σ_a π(a|s) A(s,a) ∇log π(a|s)");
     lesson_formula(l, "      = E[ Σ_t γᵗ A(s_t,a_t) ∇log π(a_t|s_t) ]");
     show(l, theta);
     check_solution(l, theta);
     theorem(theta, grad);
     lesson_gradient(objective, NULL, D * K, theta, numeric);
-    lesson_text(l, "Now the theorem. On the left all of it, states, actions and visits, is in J, solved anew with each "
+    lesson_text(l, "Now the theorem. On the left all of it, states, actions and visits, is in J, "
+                   "solved anew with each "
                    "entry of Θ moved by ±1e-5. On the right only log π is differentiated:");
     lesson_sides(l, "differences of J", "the theorem's sum");
     lesson_matrix(l, D, K, numeric, grad, 1e-8, "∂J/∂Θ");

@@ -1,4 +1,5 @@
-/* Lesson 3: both updates are stochastic gradients: right on average, and the less noisy the more samples. */
+/* Lesson 3: both updates are stochastic gradients: right on average, and the less noisy the more
+ * samples. */
 #include "lessons.h"
 #include <string.h>
 
@@ -46,7 +47,7 @@ static double reward(const double* theta, const void* user) {
     return sum / N;
 }
 
-/* ---- exactly: mean [D * K] and E|g - grad J|^2 of one sample ---------------------------------------- */
+/* ---- exactly: mean [D * K] and E|g - grad J|^2 of one sample --------------------------------- */
 
 static double distance(const double* a, const double* b) {
     double sum = 0;
@@ -54,7 +55,8 @@ static double distance(const double* a, const double* b) {
     return sum;
 }
 
-static double supervised_moments(const task* t, const double* theta, const double* full, double* mean) {
+static double supervised_moments(const task* t, const double* theta, const double* full,
+                                 double* mean) {
     double sum = 0, grad[D * K];
     memset(mean, 0, sizeof grad);
     for (int i = 0; i < N; i++) {
@@ -82,10 +84,10 @@ static double policy_moments(const task* t, const double* theta, const double* f
     return sum;
 }
 
-/* ---- checks ---------------------------------------------------------------------------------------- */
+/* ---- checks ---------------------------------------------------------------------------------- */
 
-static void unbiased(lesson* l, const task* t, const double* theta, sampler sample, const double* full,
-                     const char* name) {
+static void unbiased(lesson* l, const task* t, const double* theta, sampler sample,
+                     const double* full, const char* name) {
     lp_spread mean[D * K] = {0};
     lp_rng rng = lesson_rng(l, sample == policy);
     for (int s = 0; s < SAMPLES; s++) {
@@ -97,9 +99,10 @@ static void unbiased(lesson* l, const task* t, const double* theta, sampler samp
     lesson_samples(l, D, K, mean, full, name);
 }
 
-/* E|g_n - grad J|^2 of the mean g_n of n samples; each of REPEATS such means is one measurement of it. */
-static void variance(lesson* l, const task* t, const double* theta, sampler sample, const double* full, double exact,
-                     const char* name) {
+/* E|g_n - grad J|^2 of the mean g_n of n samples; each of REPEATS such means is one measurement of
+ * it. */
+static void variance(lesson* l, const task* t, const double* theta, sampler sample,
+                     const double* full, double exact, const char* name) {
     lp_rng rng = lesson_rng(l, 2 + (sample == policy));
     for (int n = 1; n <= 64; n *= 4) {
         lp_spread measured = {0};
@@ -132,24 +135,32 @@ lp_status lesson_stochastic(lesson* l) {
     lesson_gradient(reward, &t, D * K, theta, of_reward);
     const double supervised_noise = supervised_moments(&t, theta, of_loss, mean[0]);
     const double policy_noise = policy_moments(&t, theta, of_reward, mean[1]);
-    lesson_text(l, "Neither learner needs the whole gradient. A supervised one takes some examples, a policy takes some "
-                   "actions, and each walks along what it sees: a random vector g. It serves because its mean is the "
+    lesson_text(l, "Neither learner needs the whole gradient. A supervised one takes some "
+                   "examples, a policy takes some "
+                   "actions, and each walks along what it sees: a random vector g. It serves "
+                   "because its mean is the "
                    "gradient, and because the mean of n of them is n times less noisy:");
     lesson_formula(l, "E[g] = ∇J,   E|g_n − ∇J|² = σ²/n,   g_n = (g₁ + … + g_n)/n");
-    lesson_text(l, "Supervised: 16 points with a label each; g is the gradient of the loss at a point drawn at random. "
+    lesson_text(l, "Supervised: 16 points with a label each; g is the gradient of the loss at a "
+                   "point drawn at random. "
                    "The full gradient is taken by differences of the loss of all 16:");
     unbiased(l, &t, theta, supervised, of_loss, "∂J/∂Θ");
-    lesson_text(l, "Policy gradient: the same 16 points as states, three actions that pay R(x,a); g is R~∇log~π for one "
-                   "state and one action drawn from the policy. The full gradient is by differences of the expected "
+    lesson_text(l, "Policy gradient: the same 16 points as states, three actions that pay R(x,a); "
+                   "g is R~∇log~π for one "
+                   "state and one action drawn from the policy. The full gradient is by "
+                   "differences of the expected "
                    "reward:");
     unbiased(l, &t, theta, policy, of_reward, "∂J/∂Θ");
-    lesson_text(l, "The mean can be had exactly, too: every g there is, weighted by its probability. Of six entries the "
+    lesson_text(l, "The mean can be had exactly, too: every g there is, weighted by its "
+                   "probability. Of six entries the "
                    "one farthest off:");
     lesson_sides(l, "all g, weighted", "full gradient");
     lesson_farthest(l, D * K, mean[0], of_loss, 1e-9, "supervised, E[g]");
     lesson_farthest(l, D * K, mean[1], of_reward, 1e-9, "policy, E[g]");
-    lesson_text(l, "The noise. σ² is summed exactly over all points (and actions); on the left it is measured, 4,000 "
-                   "times for each n. The difference between the two learners is only what they climb or descend, and "
+    lesson_text(l, "The noise. σ² is summed exactly over all points (and actions); on the left it "
+                   "is measured, 4,000 "
+                   "times for each n. The difference between the two learners is only what they "
+                   "climb or descend, and "
                    "who draws the sample: nature the example, the policy itself the action.");
     lesson_sides(l, "measured", "σ²/n");
     variance(l, &t, theta, supervised, of_loss, supervised_noise, "supervised");

@@ -51,8 +51,7 @@ static lp_status descend(lp_ctx* ctx, const double* x, loss_of make, const void*
     return status;
 }
 
-/* ---- a loss that is the negative reward
- * ------------------------------------------------------------ */
+/* ---- a loss that is the negative reward ------------------------------------------------------ */
 
 /* A state, and what each action pays there. */
 typedef struct bandit {
@@ -89,8 +88,7 @@ static lp_status negated(lesson* l, const bandit* b, const double* theta) {
     return status;
 }
 
-/* ---- the surrogate
- * --------------------------------------------------------------------------------- */
+/* ---- the surrogate --------------------------------------------------------------------------- */
 
 static lp_status same_step(lesson* l, const bandit* b, const double* theta, int64_t a) {
     const double eta = 0.1;
@@ -144,13 +142,13 @@ static lp_status on_average(lesson* l, const bandit* b, const double* theta) {
     return LP_OK;
 }
 
-/* ---- what a program prints
- * ------------------------------------------------------------------------- */
+/* ---- what a program prints ------------------------------------------------------------------- */
 
 enum { X = 4 }; /* the PyTorch program's dimensions of x */
 
-/* x = randn(4); theta = Parameter(randn(4, 3)); a ~ Categorical; loss = -log pi(a) reward; loss.backward(): in float.
- * theta.grad, and -reward x (e_a - p)^T at the same numbers, into stored and by_hand [X, K]. */
+/* x = randn(4); theta = Parameter(randn(4, 3)); a ~ Categorical; loss = -log pi(a) reward;
+ * loss.backward(): in float. theta.grad, and -reward x (e_a - p)^T at the same numbers, into stored
+ * and by_hand [X, K]. */
 static lp_status autograd_program(lesson* l, double reward, double* stored, double* by_hand) {
     lp_rng rng = lp_rng_torch(l->seed);
     lp_tape* t = lp_tape_create(l->ctx, LP_F32);
@@ -194,8 +192,7 @@ static lp_status stored_gradient(lesson* l) {
     return status;
 }
 
-/* ---- a loss that no reward is
- * ---------------------------------------------------------------------- */
+/* ---- a loss that no reward is ---------------------------------------------------------------- */
 
 /* p_a as a function of Theta */
 static double chance(const double* theta, const void* user) {
@@ -205,7 +202,8 @@ static double chance(const double* theta, const void* user) {
     return p[c->a];
 }
 
-/* The label is the least likely answer: its surprise is large, and so is the way that the two steps differ. */
+/* The label is the least likely answer: its surprise is large, and so is the way that the two steps
+ * differ. */
 static void meaning(lesson* l, lp_rng* rng) {
     double x[D], theta[D * K], p[K], by_loss[D * K], by_reward[D * K], scaled[D * K];
     lesson_draw(rng, D, x);
@@ -216,16 +214,22 @@ static void meaning(lesson* l, lp_rng* rng) {
     lesson_score(D, K, theta, x, label.a, by_loss);
     lesson_gradient(chance, &label, D * K, theta, by_reward);
     for (int i = 0; i < D * K; i++) scaled[i] = p[label.a] * by_loss[i];
-    lesson_text(l, "Yet not every loss is a reward turned round. Let the right answer be the one that the policy holds "
-                   "least likely, p~=~%.4f. The cross-entropy −log~p says how surprising the truth was, and is never "
-                   "0; a reward of 1 for a right answer says how often it is given, E[r]~=~p. Both want p~=~1, but the "
-                   "reward's gradient is p times as long: who never tries the right answer is never paid for it.",
+    lesson_text(l,
+                "Yet not every loss is a reward turned round. Let the right answer be the one that "
+                "the policy holds "
+                "least likely, p~=~%.4f. The cross-entropy −log~p says how surprising the truth "
+                "was, and is never "
+                "0; a reward of 1 for a right answer says how often it is given, E[r]~=~p. Both "
+                "want p~=~1, but the "
+                "reward's gradient is p times as long: who never tries the right answer is never "
+                "paid for it.",
                 p[label.a]);
     lesson_sides(l, "reward's ∇p", "p × loss's ∇log p");
     lesson_matrix(l, D, K, by_reward, scaled, 1e-9, "∂/∂Θ");
     const double long_step = sqrt(lesson_dot(D * K, by_loss, by_loss));
     lesson_sides(l, "reward's |∇p|", "loss's |∇log p|");
-    lesson_apart(l, sqrt(lesson_dot(D * K, by_reward, by_reward)), long_step, long_step / 2, "length of the step, η = 1");
+    lesson_apart(l, sqrt(lesson_dot(D * K, by_reward, by_reward)), long_step, long_step / 2,
+                 "length of the step, η = 1");
 }
 
 lp_status lesson_loss_and_reward(lesson* l) {

@@ -23,7 +23,8 @@ static void columns(const double* x, const double* p, int a, double* grad) {
 }
 
 /* log softmax(x Theta)[a], differentiated backwards */
-static lp_status by_tape(lp_tape* t, const double* x, const double* theta, int32_t a, double* grad) {
+static lp_status by_tape(lp_tape* t, const double* x, const double* theta, int32_t a,
+                         double* grad) {
     lp_tape_reset(t);
     lp_tensor parameter = lp_input_f64(t, D, K, theta);
     lp_dist pi = lp_categorical(t, lp_matmul(t, lp_const_f64(t, 1, D, x), parameter));
@@ -41,18 +42,22 @@ static void in_full(lesson* l, const double* x, const double* theta, const doubl
     double matrix[D * K], numeric[D * K];
     lp_softmax_policy_grad(D, K, x, p, a, matrix);
     by_differences(x, theta, a, numeric);
-    lesson_text(l, "The state is x~=~(%.2f,~%.2f,~%.2f), the policy gives p~=~(%.4f,~%.4f,~%.4f), and the action drawn "
-                   "is a~=~%d. The outer product, beside differences of log~p_a:",
+    lesson_text(l,
+                "The state is x~=~(%.2f,~%.2f,~%.2f), the policy gives p~=~(%.4f,~%.4f,~%.4f), and "
+                "the action drawn "
+                "is a~=~%d. The outer product, beside differences of log~p_a:",
                 x[0], x[1], x[2], p[0], p[1], p[2], a);
     lesson_sides(l, "x (e_a − p)ᵀ", "differences");
     lesson_matrix(l, D, K, matrix, numeric, 1e-9, "∂log p_a/∂Θ");
 }
 
 /* a row a way and action, the entry where the two are farthest apart */
-static lp_status all_ways(lesson* l, lp_tape* t, const double* x, const double* theta, const double* p) {
+static lp_status all_ways(lesson* l, lp_tape* t, const double* x, const double* theta,
+                          const double* p) {
     static const char* const names[] = {"by element", "by column", "tape", "differences"};
     static const double tolerances[] = {1e-15, 1e-15, 1e-14, 1e-9};
-    lesson_text(l, "The same for each action there is, and computed in the other ways; of each nine entries the one "
+    lesson_text(l, "The same for each action there is, and computed in the other ways; of each "
+                   "nine entries the one "
                    "that is farthest off is shown:");
     lesson_sides(l, "x (e_a − p)ᵀ", "this way");
     for (int a = 0; a < K; a++) {
@@ -63,7 +68,8 @@ static lp_status all_ways(lesson* l, lp_tape* t, const double* x, const double* 
         const lp_status status = by_tape(t, x, theta, a, way[2]);
         if (status != LP_OK) return status;
         by_differences(x, theta, a, way[3]);
-        for (int w = 0; w < 4; w++) lesson_farthest(l, D * K, matrix, way[w], tolerances[w], "a = %d, %s", a, names[w]);
+        for (int w = 0; w < 4; w++)
+            lesson_farthest(l, D * K, matrix, way[w], tolerances[w], "a = %d, %s", a, names[w]);
     }
     return LP_OK;
 }
@@ -74,8 +80,10 @@ static void consequences(lesson* l, const double* x, double* theta, const double
     const double eta = 0.1;
     lp_softmax_policy_grad(D, K, x, p, a, grad);
     for (int i = 0; i < D; i++) rows[i] = grad[i * K] + grad[i * K + 1] + grad[i * K + 2];
-    lesson_text(l, "Two things can be read off. The rows of the gradient add up to~0, for what one action gains the "
-                   "others lose. And a step along it makes the action more likely, a step against it (A~<~0) less:");
+    lesson_text(l, "Two things can be read off. The rows of the gradient add up to~0, for what one "
+                   "action gains the "
+                   "others lose. And a step along it makes the action more likely, a step against "
+                   "it (A~<~0) less:");
     lesson_sides(l, "Σ_j ∂log p_a/∂Θ_ij", "0");
     lesson_farthest(l, D, rows, zero, 1e-15, "the worst of three rows");
     memcpy(moved, theta, sizeof moved);
@@ -97,7 +105,8 @@ lp_status lesson_grad_log_p(lesson* l) {
     lesson_draw(&rng, D * K, theta);
     lp_softmax_policy_probs(D, K, theta, x, p);
     const int a = (int)lp_softmax_policy_sample(&rng, K, p);
-    lesson_text(l, "All of policy gradient for a linear softmax policy is this one matrix, of the shape of Θ: the state, "
+    lesson_text(l, "All of policy gradient for a linear softmax policy is this one matrix, of the "
+                   "shape of Θ: the state, "
                    "times how far the policy was from having chosen the action for sure.");
     lesson_formula(l, "element   ∂log p_a/∂Θ_ij = x_i (1{j = a} − p_j)");
     lesson_formula(l, "column    ∂log p_a/∂Θ_·j = x (1{j = a} − p_j)");

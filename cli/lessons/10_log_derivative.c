@@ -16,7 +16,8 @@ static double cubic(double x) { return x * x * x - 2 * x; }
 static double cubic_slope(double x) { return 3 * x * x - 2; }
 static double decay(double x) { return -exp(-2 * x); }
 static double decay_slope(double x) { return 2 * exp(-2 * x); }
-static const curve curves[] = {{"x³ − 2x", cubic, cubic_slope}, {"sin x", sin, cos}, {"−e^(−2x)", decay, decay_slope}};
+static const curve curves[] = {
+    {"x³ − 2x", cubic, cubic_slope}, {"sin x", sin, cos}, {"−e^(−2x)", decay, decay_slope}};
 enum { CURVES = sizeof curves / sizeof *curves };
 
 static double log_abs(double x, const void* user) {
@@ -26,15 +27,16 @@ static double log_abs(double x, const void* user) {
 
 static void identity(lesson* l) {
     static const double points[CURVES][2] = {{2, 1}, {1, 4}, {0, 0.5}};
-    lesson_text(l, "By the chain rule the derivative of ln~f is f'/f, the change of f as a share of f. With |f| in the "
+    lesson_text(l, "By the chain rule the derivative of ln~f is f'/f, the change of f as a share "
+                   "of f. With |f| in the "
                    "logarithm it holds for negative f too, since −f changes by the same share:");
     lesson_formula(l, "d/dx ln|f(x)| = f'(x)/f(x),   f(x) ≠ 0");
     lesson_sides(l, "ln|f|, differences", "f'/f");
     for (int c = 0; c < CURVES; c++) {
         for (int i = 0; i < 2; i++) {
             const double x = points[c][i], f = curves[c].f(x);
-            lesson_equal(l, lesson_slope(log_abs, &curves[c], x), curves[c].slope(x) / f, 1e-9, "%s, x = %g, f %s 0",
-                         curves[c].name, x, f < 0 ? "<" : ">");
+            lesson_equal(l, lesson_slope(log_abs, &curves[c], x), curves[c].slope(x) / f, 1e-9,
+                         "%s, x = %g, f %s 0", curves[c].name, x, f < 0 ? "<" : ">");
         }
     }
     lesson_text(l, "Where f is 0 it has no logarithm, and a change cannot be a share of it:");
@@ -55,7 +57,8 @@ static lp_status on_tape(lesson* l) {
         lp_tensor f = lp_sub(t, lp_mul(t, x, lp_square(t, x)), lp_scale(t, x, 2));
         const lp_status status = lp_backward(t, lp_scale(t, lp_log(t, lp_square(t, f)), 0.5));
         if (status != LP_OK) return status;
-        lesson_equal(l, lp_grad_at(x, 0, 0), cubic_slope(at) / cubic(at), 1e-13, "x³ − 2x, x = %d", i);
+        lesson_equal(l, lp_grad_at(x, 0, 0), cubic_slope(at) / cubic(at), 1e-13, "x³ − 2x, x = %d",
+                     i);
     }
     return LP_OK;
 }
@@ -66,7 +69,8 @@ static double product(double x, const void* user) {
 }
 
 static void products(lesson* l) {
-    lesson_text(l, "The use of it: a logarithm makes sums of products, and the derivative of a sum needs no product "
+    lesson_text(l, "The use of it: a logarithm makes sums of products, and the derivative of a sum "
+                   "needs no product "
                    "rule. For F, the product of the three functions above:");
     lesson_formula(l, "ln|fgh| = ln|f| + ln|g| + ln|h|,   F'/F = f'/f + g'/g + h'/h");
     lesson_sides(l, "F'/F, differences", "sum of three");
@@ -95,8 +99,7 @@ static void quotients(lesson* l) {
     }
 }
 
-/* ---- the ratio of two policies
- * --------------------------------------------------------------------- */
+/* ---- the ratio of two policies --------------------------------------------------------------- */
 
 /* The policy that drew action a in state x. */
 typedef struct drawn {
@@ -136,7 +139,7 @@ static void ratios(lesson* l) {
     lesson_matrix(l, D, K, numeric, by_score, 1e-9, "∂ρ/∂Θ");
 }
 
-/* ---- the probability of a whole episode ------------------------------------------------------------ */
+/* ---- the probability of a whole episode ------------------------------------------------------ */
 
 typedef struct episode {
     double x[T * D], environment[T]; /* states, and how likely the environment made each step */
@@ -153,7 +156,9 @@ static double likelihood(const double* theta, const void* user) {
     }
     return all;
 }
-static double log_likelihood(const double* theta, const void* user) { return log(likelihood(theta, user)); }
+static double log_likelihood(const double* theta, const void* user) {
+    return log(likelihood(theta, user));
+}
 
 static void episodes(lesson* l) {
     lp_rng rng = lesson_rng(l, 0);
@@ -167,12 +172,16 @@ static void episodes(lesson* l) {
         e.environment[t] = 0.1 + 0.8 * lp_rng_uniform(&rng);
         lesson_score(D, K, theta, e.x + t * D, e.actions[t], score);
         for (int i = 0; i < D * K; i++) sum[i] += score[i];
-        log_sum += lp_softmax_policy_log_prob(D, K, theta, e.x + t * D, e.actions[t]) + log(e.environment[t]);
+        log_sum += lp_softmax_policy_log_prob(D, K, theta, e.x + t * D, e.actions[t]) +
+                   log(e.environment[t]);
     }
     lesson_gradient(log_likelihood, &e, D * K, theta, numeric);
-    lesson_text(l, "The product that matters is the probability of an episode: the policy's choice and the "
-                   "environment's answer, step after step. In its logarithm the environment is a sum of its own "
-                   "without Θ, and drops out of the gradient: that is why nobody need know it. For five steps:");
+    lesson_text(
+        l, "The product that matters is the probability of an episode: the policy's choice and the "
+           "environment's answer, step after step. In its logarithm the environment is a sum of "
+           "its own "
+           "without Θ, and drops out of the gradient: that is why nobody need know it. For five "
+           "steps:");
     lesson_formula(l, "p(τ) = Π_t π(a_t|x_t) P_t,   ∇log p(τ) = Σ_t ∇log π(a_t|x_t)");
     lesson_sides(l, "log of the product", "sum of logs");
     lesson_equal(l, log(likelihood(theta, &e)), log_sum, 1e-13, "log p(τ)");
@@ -186,7 +195,8 @@ static void underflow(lesson* l) {
         all *= 0.3;
         sum += log(0.3);
     }
-    lesson_text(l, "And a product of a thousand probabilities of 0.3 is less than the smallest double, while the sum of "
+    lesson_text(l, "And a product of a thousand probabilities of 0.3 is less than the smallest "
+                   "double, while the sum of "
                    "their logarithms is an ordinary number:");
     lesson_sides(l, "log of the product", "sum of logs");
     lesson_undefined(l, log(all), sum, "0.3¹⁰⁰⁰");

@@ -13,20 +13,26 @@ static double normal_density(double x, double mean) {
 /* d log f / d mean */
 static double normal_score(double x, double mean) { return (x - mean) / (WIDTH * WIDTH); }
 
-static double density_at(double mean, const void* x) { return normal_density(*(const double*)x, mean); }
+static double density_at(double mean, const void* x) {
+    return normal_density(*(const double*)x, mean);
+}
 
 static lp_status gaussian_density(lesson* l) {
     static const double points[] = {-2, -0.5, 0.6, 3};
     lp_tape* t = lp_tape_create(l->ctx, LP_F64);
     if (!t) return LP_NOMEM;
-    lesson_text(l, "Read backwards, the identity of lesson 10 turns a derivative into a product with f itself. "
-                   "∂~ln~f/∂θ is called the score. First a Gaussian with mean θ~=~%.1f and deviation σ~=~%.1f:",
+    lesson_text(l,
+                "Read backwards, the identity of lesson 10 turns a derivative into a product with "
+                "f itself. "
+                "∂~ln~f/∂θ is called the score. First a Gaussian with mean θ~=~%.1f and deviation "
+                "σ~=~%.1f:",
                 MEAN, WIDTH);
     lesson_formula(l, "∂f_θ(x)/∂θ = f_θ(x) · ∂ ln f_θ(x)/∂θ,   Gaussian: ∂ ln f/∂θ = (x − θ)/σ²");
     lesson_sides(l, "differences of f", "f · score");
     for (int i = 0; i < 4; i++)
         lesson_equal(l, lesson_slope(density_at, &points[i], MEAN),
-                     normal_density(points[i], MEAN) * normal_score(points[i], MEAN), 1e-10, "x = %g", points[i]);
+                     normal_density(points[i], MEAN) * normal_score(points[i], MEAN), 1e-10,
+                     "x = %g", points[i]);
     lesson_sides(l, "tape, log_prob", "(x − θ)/σ²");
     for (int i = 0; i < 4; i++) {
         lp_tape_reset(t);
@@ -34,12 +40,13 @@ static lp_status gaussian_density(lesson* l) {
         lp_dist f = lp_gaussian(t, mean, lp_scalar(t, log(WIDTH)));
         const lp_status status = lp_backward(t, lp_log_prob(t, f, lp_scalar(t, points[i])));
         if (status != LP_OK) return status;
-        lesson_equal(l, lp_grad_at(mean, 0, 0), normal_score(points[i], MEAN), 1e-14, "x = %g", points[i]);
+        lesson_equal(l, lp_grad_at(mean, 0, 0), normal_score(points[i], MEAN), 1e-14, "x = %g",
+                     points[i]);
     }
     return LP_OK;
 }
 
-/* ---- a softmax policy in one state ----------------------------------------------------------------- */
+/* ---- a softmax policy in one state ----------------------------------------------------------- */
 
 typedef struct bandit {
     double x[D], reward[K];
@@ -89,10 +96,13 @@ static void reinforce(lesson* l, const bandit* b, const double* theta) {
         for (int i = 0; i < D * K; i++) lp_spread_add(&sampled[i], b->reward[a] * score[i]);
     }
     lesson_gradient(expected_reward, b, D * K, theta, numeric);
-    lesson_text(l, "What is won: the gradient of a mean was a sum of R~∇p, which is no mean of anything. As p~R~∇log~p it "
-                   "is one, and can be sampled. With R~=~(%.2f,~%.2f,~%.2f), by enumeration:",
+    lesson_text(l,
+                "What is won: the gradient of a mean was a sum of R~∇p, which is no mean of "
+                "anything. As p~R~∇log~p it "
+                "is one, and can be sampled. With R~=~(%.2f,~%.2f,~%.2f), by enumeration:",
                 b->reward[0], b->reward[1], b->reward[2]);
-    lesson_formula(l, "∇E[R] = Σ_a R(a) ∇p_a = Σ_a p_a R(a) ∇log p_a = E[ R ∇log p ]      (REINFORCE)");
+    lesson_formula(
+        l, "∇E[R] = Σ_a R(a) ∇p_a = Σ_a p_a R(a) ∇log p_a = E[ R ∇log p ]      (REINFORCE)");
     lesson_sides(l, "∇E[R], differences", "E[R ∇log p]");
     lesson_matrix(l, D, K, numeric, sum, 1e-9, "∂E[R]/∂Θ");
     lesson_text(l, "and from 50,000 actions drawn from the policy:");
@@ -100,7 +110,7 @@ static void reinforce(lesson* l, const bandit* b, const double* theta) {
     lesson_samples(l, D, K, sampled, numeric, "∂E[R]/∂Θ");
 }
 
-/* ---- rewards of a Gaussian action: one that is smooth, one that waves, one that jumps --------------- */
+/* ---- rewards of a Gaussian action: one that is smooth, one that waves, one that jumps -------- */
 
 static double square(double x) { return x * x; }
 static double jump(double x) { return x > 0; }
@@ -125,18 +135,21 @@ static double weighted_jump(double x, const void* user) {
 
 static void gaussian_rewards(lesson* l) {
     const double far = 12 * WIDTH;
-    const payment payments[] = {{"R = x²: 2θ", square, 2 * MEAN, MEAN - far},
-                                {"R = cos x: −sin θ e^(−σ²/2)", cos, -sin(MEAN) * exp(-WIDTH * WIDTH / 2), MEAN - far},
-                                {"R = 1{x > 0}: f(0)", jump, normal_density(0, MEAN), 0}};
-    lesson_text(l, "A Gaussian policy does the same with an integral for the sum. The derivatives of these three means "
-                   "are known in closed form. The last reward jumps: its own slope is 0 wherever it has one, yet the "
+    const payment payments[] = {
+        {"R = x²: 2θ", square, 2 * MEAN, MEAN - far},
+        {"R = cos x: −sin θ e^(−σ²/2)", cos, -sin(MEAN) * exp(-WIDTH * WIDTH / 2), MEAN - far},
+        {"R = 1{x > 0}: f(0)", jump, normal_density(0, MEAN), 0}};
+    lesson_text(l, "A Gaussian policy does the same with an integral for the sum. The derivatives "
+                   "of these three means "
+                   "are known in closed form. The last reward jumps: its own slope is 0 wherever "
+                   "it has one, yet the "
                    "score finds the gradient, as R is never differentiated:");
     lesson_formula(l, "d/dθ ∫ R(x) f_θ(x) dx = ∫ R(x) f_θ(x) ∂ ln f_θ(x)/∂θ dx");
     lesson_sides(l, "∫ R f score dx", "closed form");
     for (int i = 0; i < 3; i++) {
         const lesson_of_number f = payments[i].reward == jump ? weighted_jump : weighted;
-        lesson_equal(l, lesson_integral(f, &payments[i], payments[i].from, MEAN + far), payments[i].slope, 1e-10, "%s",
-                     payments[i].name);
+        lesson_equal(l, lesson_integral(f, &payments[i], payments[i].from, MEAN + far),
+                     payments[i].slope, 1e-10, "%s", payments[i].name);
     }
     lesson_sides(l, "50,000 samples", "closed form");
     for (int i = 0; i < 3; i++) {

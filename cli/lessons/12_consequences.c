@@ -10,7 +10,7 @@ enum { K = 3, SAMPLES = 50000, N = 25, ESTIMATES = 20000 };
 static const double ONE = 1, MEAN = 0.6, WIDTH = 1.3;
 static const double reward[K] = {10, 11, 12};
 
-/* ---- baselines, for a softmax of three logits ------------------------------------------------------ */
+/* ---- baselines, for a softmax of three logits ------------------------------------------------ */
 
 static double expected_reward(const double* theta, const void* user) {
     double p[K];
@@ -54,7 +54,8 @@ static double best_baseline(const double* p) {
     return above / below;
 }
 
-static lp_spread measured_variance(lesson* l, uint32_t stream, const double* p, double b, const double* gradient) {
+static lp_spread measured_variance(lesson* l, uint32_t stream, const double* p, double b,
+                                   const double* gradient) {
     lp_rng rng = lesson_rng(l, stream);
     lp_spread spread = {0};
     for (int s = 0; s < SAMPLES; s++) {
@@ -72,17 +73,23 @@ void lesson_baselines(lesson* l) {
     const double baselines[3] = {0, lesson_dot(K, p, reward), best_baseline(p)};
     static const char* const names[3] = {"b = 0", "b = E[R]", "b = b*"};
     lesson_gradient(expected_reward, NULL, K, theta, gradient);
-    lesson_text(l, "First consequence: since E[∇log~π]~=~0, any b that does not depend on the action may be taken off the "
-                   "reward without moving the mean of the estimate. Its variance does move, and is least at "
-                   "b*~=~E[|∇log~π|²~R]/E[|∇log~π|²]. Three actions of logits −0.5, 0.3 and 0.9 pay 10, 11 and 12; "
-                   "E[R]~=~%.4f, b*~=~%.4f:", baselines[1], baselines[2]);
+    lesson_text(
+        l,
+        "First consequence: since E[∇log~π]~=~0, any b that does not depend on the action may be "
+        "taken off the "
+        "reward without moving the mean of the estimate. Its variance does move, and is least at "
+        "b*~=~E[|∇log~π|²~R]/E[|∇log~π|²]. Three actions of logits −0.5, 0.3 and 0.9 pay 10, 11 "
+        "and 12; "
+        "E[R]~=~%.4f, b*~=~%.4f:",
+        baselines[1], baselines[2]);
     lesson_formula(l, "E[(R − b) ∇log π] = E[R ∇log π] = ∇J");
     lesson_sides(l, "E[(R − b) ∇log π]", "differences of J");
     for (int i = 0; i < 3; i++) {
         variance[i] = moments(p, baselines[i], gradient, mean);
         lesson_farthest(l, K, mean, gradient, 1e-8, "%s, worst of three", names[i]);
     }
-    lesson_text(l, "The variance E|(R~−~b)~∇log~π~−~∇J|², measured on 50,000 samples and summed exactly:");
+    lesson_text(
+        l, "The variance E|(R~−~b)~∇log~π~−~∇J|², measured on 50,000 samples and summed exactly:");
     lesson_sides(l, "measured", "exact");
     for (int i = 0; i < 3; i++) {
         const lp_spread spread = measured_variance(l, 1 + (uint32_t)i, p, baselines[i], gradient);
@@ -93,9 +100,11 @@ void lesson_baselines(lesson* l) {
     lesson_below(l, variance[2], variance[1], "b = b* beside b = E[R]");
 }
 
-/* ---- Fisher information ---------------------------------------------------------------------------- */
+/* ---- Fisher information ---------------------------------------------------------------------- */
 
-static double log_p(const double* theta, int a) { return lp_softmax_policy_log_prob(1, K, theta, &ONE, a); }
+static double log_p(const double* theta, int a) {
+    return lp_softmax_policy_log_prob(1, K, theta, &ONE, a);
+}
 
 /* d^2 log p_a / dtheta_i dtheta_j, by central differences in both */
 static double curvature(const double* theta, int a, int i, int j) {
@@ -118,12 +127,15 @@ static double squared_score(double x, const void* user) {
     return lesson_normal_density(x, MEAN, WIDTH) * score * score;
 }
 
-static double log_density(double mean, double x) { return log(lesson_normal_density(x, mean, WIDTH)); }
+static double log_density(double mean, double x) {
+    return log(lesson_normal_density(x, mean, WIDTH));
+}
 static double minus_curvature(double x, const void* user) {
     const double h = 1e-3; /* ln f is a parabola in the mean: no error but rounding */
     (void)user;
     return -lesson_normal_density(x, MEAN, WIDTH) *
-           (log_density(MEAN + h, x) - 2 * log_density(MEAN, x) + log_density(MEAN - h, x)) / (h * h);
+           (log_density(MEAN + h, x) - 2 * log_density(MEAN, x) + log_density(MEAN - h, x)) /
+           (h * h);
 }
 
 /* The uniform density on [0, END], whose support moves with its parameter: ln f = -ln theta inside.
@@ -195,22 +207,19 @@ void lesson_fisher(lesson* l) {
     }
     const double from = MEAN - 8 * WIDTH, to = MEAN + 8 * WIDTH, information = 1 / (WIDTH * WIDTH);
     lesson_sides(l, "integral", "1/σ²");
-    lesson_equal(l, lesson_integral(squared_score, NULL, from, to), information, 1e-9, "Gaussian, E[score²]");
-    lesson_equal(l, lesson_integral(minus_curvature, NULL, from, to), information, 1e-8, "Gaussian, −E[∂² ln f/∂θ²]");
+    lesson_equal(l, lesson_integral(squared_score, NULL, from, to), information, 1e-9,
+                 "Gaussian, E[score²]");
+    lesson_equal(l, lesson_integral(minus_curvature, NULL, from, to), information, 1e-8,
+                 "Gaussian, −E[∂² ln f/∂θ²]");
     uniform_information(l);
 }
 
-/* ---- where the bound fails
- * -------------------------------------------------------------------------- */
+/* ---- where the bound fails ------------------------------------------------------------------- */
 
 /* T = (n+1)/n max x_i from n uniform draws on [0, theta]; the maximum has the density n m^(n-1) /
  * theta^n. */
-static double estimate_of(double max) {
-    return (N + 1.0) / N * max;
-}
-static double max_density(double m, double theta) {
-    return N / theta * pow(m / theta, N - 1);
-}
+static double estimate_of(double max) { return (N + 1.0) / N * max; }
+static double max_density(double m, double theta) { return N / theta * pow(m / theta, N - 1); }
 
 static double weighted_estimate(double m, const void* theta) {
     return estimate_of(m) * max_density(m, *(const double*)theta);
@@ -262,7 +271,7 @@ static void no_bound(lesson* l) {
                  -N / END * expected_estimate(END, NULL), N, "uniform on [0, θ]");
 }
 
-/* ---- the Cramér-Rao bound -------------------------------------------------------------------------- */
+/* ---- the Cramér-Rao bound -------------------------------------------------------------------- */
 
 static int by_size(const void* a, const void* b) {
     const double x = *(const double*)a, y = *(const double*)b;

@@ -11,7 +11,7 @@ double lesson_normal_density(double x, double mean, double width) {
     return exp(-z * z / 2) / (width * sqrt_2pi);
 }
 
-/* ---- the score has mean zero ------------------------------------------------------------------------ */
+/* ---- the score has mean zero ----------------------------------------------------------------- */
 
 static double weighted_score(double x, const void* user) {
     (void)user;
@@ -38,18 +38,19 @@ static void zero_mean(lesson* l) {
     lesson_text(l, "A density integrates to 1 whatever θ is, so the derivative of that integral is "
                    "0. Taken under the integral (when it may be is said below) and written with "
                    "the score, this says that the score is~0 on average:");
-    lesson_formula(l, "0 = d/dθ ∫ f_θ(x) dx = ∫ ∂f_θ(x)/∂θ dx = ∫ f_θ(x) ∂ ln f_θ(x)/∂θ dx = E[∂ ln f/∂θ]");
-    lesson_text(l, "For a softmax policy as a sum, of six entries the worst; for a Gaussian as an integral; and as the "
+    lesson_formula(
+        l, "0 = d/dθ ∫ f_θ(x) dx = ∫ ∂f_θ(x)/∂θ dx = ∫ f_θ(x) ∂ ln f_θ(x)/∂θ dx = E[∂ ln f/∂θ]");
+    lesson_text(l, "For a softmax policy as a sum, of six entries the worst; for a Gaussian as an "
+                   "integral; and as the "
                    "mean of 100,000 samples:");
     lesson_sides(l, "E[score]", "0");
     lesson_farthest(l, D * K, mean, zero, 1e-15, "softmax, Σ_a p_a ∇log p_a");
-    lesson_equal(l, lesson_integral(weighted_score, NULL, MEAN - 12 * WIDTH, MEAN + 12 * WIDTH), 0, 1e-12,
-                 "Gaussian, integral");
+    lesson_equal(l, lesson_integral(weighted_score, NULL, MEAN - 12 * WIDTH, MEAN + 12 * WIDTH), 0,
+                 1e-12, "Gaussian, integral");
     lesson_sampled(l, &sampled, 0, "Gaussian, samples");
 }
 
-/* ---- where the score of the data is zero: maximum likelihood
- * ---------------------------------------- */
+/* ---- where the score of the data is zero: maximum likelihood --------------------------------- */
 
 enum { N = 40, DRAWS = 200 };
 
@@ -138,7 +139,7 @@ static void softmax_likelihood(lesson* l) {
     lesson_above(l, counts_log_likelihood(best, n), counts_log_likelihood(theta, n), "softmax");
 }
 
-/* ---- d/dtheta int g f = int g df/dtheta: a Gaussian lets the two change places --------------------- */
+/* ---- d/dtheta int g f = int g df/dtheta: a Gaussian lets the two change places --------------- */
 
 static double one(double x) {
     (void)x;
@@ -178,20 +179,24 @@ static void interchange(lesson* l) {
         const char* name;
         double (*g)(double x);
     } cases[] = {{"g = 1", one}, {"g = x²", square}, {"g = cos x", cos}};
-    lesson_text(l, "May the derivative go under the integral? It may if, for almost every x, f has a derivative in θ at "
-                   "all θ nearby, and if |g~∂f/∂θ| stays there under one function of x whose integral is finite. A "
-                   "Gaussian is smooth, and its tails fall fast enough. On the left the integral is differentiated, on "
+    lesson_text(l, "May the derivative go under the integral? It may if, for almost every x, f has "
+                   "a derivative in θ at "
+                   "all θ nearby, and if |g~∂f/∂θ| stays there under one function of x whose "
+                   "integral is finite. A "
+                   "Gaussian is smooth, and its tails fall fast enough. On the left the integral "
+                   "is differentiated, on "
                    "the right the density:");
     lesson_formula(l, "d/dθ ∫ g(x) f_θ(x) dx = ∫ g(x) ∂f_θ(x)/∂θ dx");
     lesson_sides(l, "d/dθ of integral", "integral of ∂/∂θ");
     for (int i = 0; i < 3; i++) {
         const under u = {cases[i].g, MEAN};
         lesson_equal(l, lesson_slope(normal_integral, &u, MEAN),
-                     lesson_integral(normal_inside, &u, MEAN - 12 * WIDTH, MEAN + 12 * WIDTH), 1e-9, "%s", cases[i].name);
+                     lesson_integral(normal_inside, &u, MEAN - 12 * WIDTH, MEAN + 12 * WIDTH), 1e-9,
+                     "%s", cases[i].name);
     }
 }
 
-/* ---- the uniform density on [0, theta] does not ----------------------------------------------------- */
+/* ---- the uniform density on [0, theta] does not ---------------------------------------------- */
 
 static double uniform_integrand(double x, const void* user) {
     const under* u = user;
@@ -220,15 +225,19 @@ static void counterexample(lesson* l) {
         inside[i] = lesson_integral(uniform_inside, &u, 0, theta);
         edge[i] = cases[i].g(theta) / theta;
     }
-    lesson_text(l, "Where it fails: f~=~1/θ on [0,~θ], whose end moves, so that f jumps when θ passes x. The integral of "
-                   "f is 1 and stays~1, but ∂f/∂θ is −1/θ² all over the interval, and its integral −1/θ. The score is "
+    lesson_text(l, "Where it fails: f~=~1/θ on [0,~θ], whose end moves, so that f jumps when θ "
+                   "passes x. The integral of "
+                   "f is 1 and stays~1, but ∂f/∂θ is −1/θ² all over the interval, and its integral "
+                   "−1/θ. The score is "
                    "−1/θ everywhere, and so is its mean. At θ~=~2:");
     lesson_sides(l, "d/dθ of integral", "integral of ∂/∂θ");
     for (int i = 0; i < 3; i++) lesson_apart(l, outside[i], inside[i], 0.4, "%s", cases[i].name);
-    lesson_text(l, "What is missing is what comes in over the moving end (Leibniz), and with it the sides agree:");
+    lesson_text(l, "What is missing is what comes in over the moving end (Leibniz), and with it "
+                   "the sides agree:");
     lesson_formula(l, "d/dθ ∫₀^θ g f_θ dx = ∫₀^θ g ∂f_θ/∂θ dx + g(θ) f_θ(θ)");
     lesson_sides(l, "d/dθ of integral", "… + g(θ) f(θ)");
-    for (int i = 0; i < 3; i++) lesson_equal(l, outside[i], inside[i] + edge[i], 1e-9, "%s", cases[i].name);
+    for (int i = 0; i < 3; i++)
+        lesson_equal(l, outside[i], inside[i] + edge[i], 1e-9, "%s", cases[i].name);
 }
 
 lp_status lesson_expectation(lesson* l) {

@@ -27,7 +27,7 @@ static void right_aligned(FILE* to, const char* text, int width) {
     fputs(text, to);
 }
 
-/* ---- paragraphs ------------------------------------------------------------------------------------ */
+/* ---- paragraphs ------------------------------------------------------------------------------ */
 
 /* A word, with the blanks that hold a formula together. */
 static void put_word(FILE* to, const char* word) {
@@ -79,7 +79,7 @@ void lesson_formula(lesson* l, const char* formula) {
     l->after_formula = true;
 }
 
-/* ---- tables ---------------------------------------------------------------------------------------- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 void lesson_sides(lesson* l, const char* left, const char* right) {
     l->left_name = left;
@@ -158,9 +158,10 @@ static bool holds(const lesson_check* c) {
     return false;
 }
 
-/* A check too many has no place in the record; it counts as failed, so that LESSON_CHECKS is raised. */
-static void check(lesson* l, lesson_relation relation, double left, double right, double bound, const char* fmt,
-                  va_list args) {
+/* A check too many has no place in the record; it counts as failed, so that LESSON_CHECKS is
+ * raised. */
+static void check(lesson* l, lesson_relation relation, double left, double right, double bound,
+                  const char* fmt, va_list args) {
     lesson_check c = {.left_name = l->left_name,
                       .right_name = l->right_name,
                       .left = left,
@@ -174,12 +175,12 @@ static void check(lesson* l, lesson_relation relation, double left, double right
     if (l->out) print_check(l->out, &c);
 }
 
-#define CHECK(relation, left, right, bound)                      \
-    do {                                                         \
-        va_list args;                                            \
-        va_start(args, fmt);                                     \
-        check(l, relation, (left), (right), (bound), fmt, args); \
-        va_end(args);                                            \
+#define CHECK(relation, left, right, bound)                                                        \
+    do {                                                                                           \
+        va_list args;                                                                              \
+        va_start(args, fmt);                                                                       \
+        check(l, relation, (left), (right), (bound), fmt, args);                                   \
+        va_end(args);                                                                              \
     } while (0)
 
 void lesson_equal(lesson* l, double left, double right, double tolerance, const char* fmt, ...) {
@@ -187,38 +188,45 @@ void lesson_equal(lesson* l, double left, double right, double tolerance, const 
 }
 
 void lesson_sampled(lesson* l, const lp_spread* samples, double right, const char* fmt, ...) {
-    CHECK(LESSON_SAMPLED, samples->mean, right, 4.0 * sqrt(lp_spread_var(samples) / (double)samples->n));
+    CHECK(LESSON_SAMPLED, samples->mean, right,
+          4.0 * sqrt(lp_spread_var(samples) / (double)samples->n));
 }
 
 void lesson_apart(lesson* l, double left, double right, double least, const char* fmt, ...) {
     CHECK(LESSON_APART, left, right, least);
 }
 
-void lesson_below(lesson* l, double left, double right, const char* fmt, ...) { CHECK(LESSON_BELOW, left, right, 0); }
+void lesson_below(lesson* l, double left, double right, const char* fmt, ...) {
+    CHECK(LESSON_BELOW, left, right, 0);
+}
 
-void lesson_above(lesson* l, double left, double right, const char* fmt, ...) { CHECK(LESSON_ABOVE, left, right, 0); }
+void lesson_above(lesson* l, double left, double right, const char* fmt, ...) {
+    CHECK(LESSON_ABOVE, left, right, 0);
+}
 
 void lesson_undefined(lesson* l, double left, double right, const char* fmt, ...) {
     CHECK(LESSON_UNDEFINED, left, right, 0);
 }
 
-void lesson_farthest(lesson* l, int64_t n, const double* left, const double* right, double tolerance, const char* fmt,
-                     ...) {
+void lesson_farthest(lesson* l, int64_t n, const double* left, const double* right,
+                     double tolerance, const char* fmt, ...) {
     int64_t at = 0;
-    for (int64_t i = 1; i < n && !isnan(left[at] - right[at]); i++) { /* a NaN is as far as can be */
+    for (int64_t i = 1; i < n && !isnan(left[at] - right[at]);
+         i++) { /* a NaN is as far as can be */
         if (!(fabs(left[i] - right[i]) <= fabs(left[at] - right[at]))) at = i;
     }
     CHECK(LESSON_EQUAL, left[at], right[at], tolerance);
 }
 
-void lesson_matrix(lesson* l, int64_t rows, int64_t cols, const double* left, const double* right, double tolerance,
-                   const char* name) {
+void lesson_matrix(lesson* l, int64_t rows, int64_t cols, const double* left, const double* right,
+                   double tolerance, const char* name) {
     for (int64_t i = 0; i < rows * cols; i++)
-        lesson_equal(l, left[i], right[i], tolerance, "%s[%d,%d]", name, (int)(i / cols), (int)(i % cols));
+        lesson_equal(l, left[i], right[i], tolerance, "%s[%d,%d]", name, (int)(i / cols),
+                     (int)(i % cols));
 }
 
-void lesson_samples(lesson* l, int64_t rows, int64_t cols, const lp_spread* left, const double* right,
-                    const char* name) {
+void lesson_samples(lesson* l, int64_t rows, int64_t cols, const lp_spread* left,
+                    const double* right, const char* name) {
     for (int64_t i = 0; i < rows * cols; i++)
         lesson_sampled(l, &left[i], right[i], "%s[%d,%d]", name, (int)(i / cols), (int)(i % cols));
 }

@@ -1,11 +1,12 @@
 /* logpi/lm.h - language models: load, run on a tape, generate.
  *
- * A model is a shape and a tokenizer; its weights are apart, so that one model serves a policy that learns and a
- * frozen reference. Sequences are packed one behind the other, never padded.
+ * A model is a shape and a tokenizer; its weights are apart, so that one model serves a policy that
+ * learns and a frozen reference. Sequences are packed one behind the other, never padded.
  *
- * Everything lives in the context that the model was opened in and dies with it at the latest. *_close and *_destroy
- * give it back before, what was made from a thing before the thing itself; they take NULL. A function that returns an
- * lp_status may return LP_NOMEM beside what it names; after any failure a pointer that it gives out is NULL. */
+ * Everything lives in the context that the model was opened in and dies with it at the latest.
+ * *_close and *_destroy give it back before, what was made from a thing before the thing itself;
+ * they take NULL. A function that returns an lp_status may return LP_NOMEM beside what it names;
+ * after any failure a pointer that it gives out is NULL. */
 #ifndef LOGPI_LM_H
 #define LOGPI_LM_H
 
@@ -16,35 +17,35 @@
 extern "C" {
 #endif
 
-/* ---- models ---------------------------------------------------------------------------------------- */
+/* ---- models ---------------------------------------------------------------------------------- */
 
 /* A file that is open, its shape and its tokenizer. */
 typedef struct lp_model lp_model;
 /* The numbers of a model, fp32, as a parameter set. */
 typedef struct lp_weights lp_weights;
 
-/* A decoder of the Llama family: RMSNorm, rotary positions, grouped-query attention, SwiGLU (Touvron et al. 2023,
- * section 2.2). */
+/* A decoder of the Llama family: RMSNorm, rotary positions, grouped-query attention, SwiGLU
+ * (Touvron et al. 2023, section 2.2). */
 typedef struct lp_model_shape {
     const char* architecture; /* "llama" */
     const char* name;         /* what the file calls itself, UTF-8; may be "" */
     int64_t layers;           /* 1..2^24, as all sizes here */
     int64_t width;            /* of the state of a token */
-    int64_t heads, kv_heads;  /* query heads, and those of keys and values; kv_heads divides heads */
-    int64_t head_dim;         /* of one head, even */
-    int64_t intermediate;     /* width of the MLP */
-    int64_t vocab;            /* ids are 0 .. vocab - 1 */
-    int64_t context;          /* tokens of the longest sequence that the model was made for */
-    double norm_eps;          /* of RMSNorm, in (0, 1) */
-    double rope_base;         /* of the rotary positions, in (0, 1e12) */
-    bool tied;                /* the head is the embedding */
-    int64_t parameters;       /* numbers in all tensors of the file */
+    int64_t heads, kv_heads; /* query heads, and those of keys and values; kv_heads divides heads */
+    int64_t head_dim;        /* of one head, even */
+    int64_t intermediate;    /* width of the MLP */
+    int64_t vocab;           /* ids are 0 .. vocab - 1 */
+    int64_t context;         /* tokens of the longest sequence that the model was made for */
+    double norm_eps;         /* of RMSNorm, in (0, 1) */
+    double rope_base;        /* of the rotary positions, in (0, 1e12) */
+    bool tied;               /* the head is the embedding */
+    int64_t parameters;      /* numbers in all tensors of the file */
 } lp_model_shape;
 
-/* Opens a GGUF file, version 2 or 3, of the Llama architecture and reads shape and tokenizer; the file stays open until
- * the model is closed, or its context destroyed. Errors: LP_NOT_FOUND or LP_IO (the file), LP_FORMAT (damaged; a tensor
- * is missing or of another shape), LP_UNSUPPORTED (another architecture, tokenizer or tensor type, or tensors that a
- * Llama model does not have). */
+/* Opens a GGUF file, version 2 or 3, of the Llama architecture and reads shape and tokenizer; the
+ * file stays open until the model is closed, or its context destroyed. Errors: LP_NOT_FOUND or
+ * LP_IO (the file), LP_FORMAT (damaged; a tensor is missing or of another shape), LP_UNSUPPORTED
+ * (another architecture, tokenizer or tensor type, or tensors that a Llama model does not have). */
 LP_API lp_status lp_model_open(lp_ctx* ctx, const char* path, lp_model** model);
 /* Weights, caches and generators of the model must be gone. */
 LP_API void lp_model_close(lp_model* model);
@@ -52,33 +53,38 @@ LP_API void lp_model_close(lp_model* model);
 LP_API lp_model_shape lp_model_get_shape(const lp_model* model);
 /* Borrowed until the model is closed. */
 LP_API const lp_tokenizer* lp_model_tokenizer(const lp_model* model);
-/* Whether a token ends a text: the model's end of sequence or end of turn. Any other number: false. */
+/* Whether a token ends a text: the model's end of sequence or end of turn. Any other number: false.
+ */
 LP_API bool lp_model_ends(const lp_model* model, int32_t token);
 
-/* Reads the weights from the model's file as fp32, under the names of Hugging Face ("model.layers.0...."), rows of q
- * and k in Hugging Face's order. trainable: they have gradients; otherwise they are constants. The model must outlive
- * them. Errors: LP_FORMAT (a number is NaN or infinite: the message names tensor, row and column, as the file has
- * them), LP_IO, LP_CANCELLED. */
+/* Reads the weights from the model's file as fp32, under the names of Hugging Face
+ * ("model.layers.0...."), rows of q and k in Hugging Face's order. trainable: they have gradients;
+ * otherwise they are constants. The model must outlive them. Errors: LP_FORMAT (a number is NaN or
+ * infinite: the message names tensor, row and column, as the file has them), LP_IO, LP_CANCELLED.
+ */
 LP_API lp_status lp_model_load_weights(lp_model* model, bool trainable, lp_weights** weights);
-/* The same numbers once more, for the same model; frozen (trainable false) they are a reference policy. Parameters that
- * a trainer added to the set are left out. LP_CANCELLED. */
+/* The same numbers once more, for the same model; frozen (trainable false) they are a reference
+ * policy. Parameters that a trainer added to the set are left out. LP_CANCELLED. */
 LP_API lp_status lp_weights_clone(const lp_weights* weights, bool trainable, lp_weights** clone);
 LP_API void lp_weights_destroy(lp_weights* weights);
-/* The parameter set behind the weights, borrowed until they are destroyed. A trainer may add parameters of its own. */
+/* The parameter set behind the weights, borrowed until they are destroyed. A trainer may add
+ * parameters of its own. */
 LP_API lp_params* lp_weights_params(const lp_weights* weights);
 
-/* Writes model.safetensors and config.json, as transformers reads them, into a folder (made if missing), each whole or
- * not at all. Parameters that are not the model's are left out. Errors: LP_IO, LP_NOT_FOUND (the folder cannot be
- * made). */
-LP_API lp_status lp_model_save(const lp_model* model, const lp_weights* weights, const char* folder);
+/* Writes model.safetensors and config.json, as transformers reads them, into a folder (made if
+ * missing), each whole or not at all. Parameters that are not the model's are left out. Errors:
+ * LP_IO, LP_NOT_FOUND (the folder cannot be made). */
+LP_API lp_status lp_model_save(const lp_model* model, const lp_weights* weights,
+                               const char* folder);
 
-/* ---- forward --------------------------------------------------------------------------------------- */
+/* ---- forward --------------------------------------------------------------------------------- */
 
-/* Sequence s is tokens offsets[s] .. offsets[s+1]-1; it may be empty. With a cache (float tape, not recording) the
- * tokens continue what slot[s] holds, and lp_model_hidden advances the slots. Read during the call only. Offsets that
- * do not begin at 0 or that fall, a token outside the vocabulary, a slot that is not there or is named twice, and rows
- * that do not fit into the cache are mistakes of the caller: the assert hook is called, the tape gets LP_INVALID, and
- * the slots stay as they are. */
+/* Sequence s is tokens offsets[s] .. offsets[s+1]-1; it may be empty. With a cache (float tape, not
+ * recording) the tokens continue what slot[s] holds, and lp_model_hidden advances the slots. Read
+ * during the call only. Offsets that do not begin at 0 or that fall, a token outside the
+ * vocabulary, a slot that is not there or is named twice, and rows that do not fit into the cache
+ * are mistakes of the caller: the assert hook is called, the tape gets LP_INVALID, and the slots
+ * stay as they are. */
 typedef struct lp_batch {
     int64_t sequences;      /* 0 or more */
     const int64_t* offsets; /* [sequences + 1] */
@@ -87,79 +93,92 @@ typedef struct lp_batch {
     const int32_t* slot;    /* [sequences], with a cache */
 } lp_batch;
 
-/* These three are ops of a tape: NULL after a failure, which lp_tape_status(t) then has (LP_NOMEM, LP_CANCELLED,
- * LP_INVALID), and a result that lives until the tape is reset. */
+/* These three are ops of a tape: NULL after a failure, which lp_tape_status(t) then has (LP_NOMEM,
+ * LP_CANCELLED, LP_INVALID), and a result that lives until the tape is reset. */
 
-/* The state after the last norm, [tokens, width]: row i belongs to the i-th token of the batch. weights: of this model,
- * or of another of the same shape. */
+/* The state after the last norm, [tokens, width]: row i belongs to the i-th token of the batch.
+ * weights: of this model, or of another of the same shape. */
 LP_API lp_tensor lp_model_hidden(lp_tape* t, const lp_model* model, const lp_weights* weights,
                                  const lp_batch* batch);
 /* Logits of the next token, from rows of that state: [rows, width] -> [rows, vocab]. */
 LP_API lp_tensor lp_model_logits(lp_tape* t, const lp_weights* weights, lp_tensor hidden);
-/* log pi(target), in nats, from rows of that state: hidden [rows, width], target [rows, 1] of LP_I32 -> [rows, 1];
- * logits are never stored. temperature > 0 divides them. entropy, if not NULL, receives that of each row's distribution
- * [rows, 1], a constant. See lp_head_logp. */
-LP_API lp_tensor lp_model_log_prob(lp_tape* t, const lp_weights* weights, lp_tensor hidden, lp_tensor target,
-                                   double temperature, lp_tensor* entropy);
-/* A cache for so many sequences of so many tokens, both positive; it takes 8 * layers * kv_heads * head_dim bytes for
- * each token. Free it with lp_kv_destroy. */
-LP_API lp_status lp_model_cache(const lp_model* model, int32_t sequences, int64_t tokens, lp_kv** cache);
+/* log pi(target), in nats, from rows of that state: hidden [rows, width], target [rows, 1] of
+ * LP_I32 -> [rows, 1]; logits are never stored. temperature > 0 divides them. entropy, if not NULL,
+ * receives that of each row's distribution [rows, 1], a constant. See lp_head_logp. */
+LP_API lp_tensor lp_model_log_prob(lp_tape* t, const lp_weights* weights, lp_tensor hidden,
+                                   lp_tensor target, double temperature, lp_tensor* entropy);
+/* A cache for so many sequences of so many tokens, both positive; it takes 8 * layers * kv_heads *
+ * head_dim bytes for each token. Free it with lp_kv_destroy. */
+LP_API lp_status lp_model_cache(const lp_model* model, int32_t sequences, int64_t tokens,
+                                lp_kv** cache);
 
-/* ---- generation ------------------------------------------------------------------------------------ */
+/* ---- generation ------------------------------------------------------------------------------ */
 
 /* Why a response ended: with a token that ends a text, or at max_new_tokens. */
 typedef enum lp_finish { LP_FINISH_STOP, LP_FINISH_LENGTH } lp_finish;
 
 typedef struct lp_generate_def {
-    uint32_t cookie;        /* set by lp_generate_def_default; anything else calls the assert hook */
+    uint32_t cookie; /* set by lp_generate_def_default; anything else calls the assert hook */
     int64_t max_new_tokens; /* 32; 1 .. context - 1 */
-    int64_t min_new_tokens; /* 0; up to max_new_tokens: a token that ends a text is not drawn before */
-    double temperature;     /* 1; in [1e-4, 1e6], or 0: the most likely token, the first of equals */
-    int64_t top_k;          /* 0; draw from so many most likely tokens only; 0: from all */
-    double top_p;           /* 1; in (0, 1]: then from the fewest whose probability reaches top_p */
-    uint64_t seed;          /* 0; with (index of the sequence, round) it fixes the random stream of a sequence */
-    uint32_t round;         /* 0 */
-    uint64_t first_index;   /* 0; index of the first prompt */
+    int64_t
+        min_new_tokens; /* 0; up to max_new_tokens: a token that ends a text is not drawn before */
+    double temperature; /* 1; in [1e-4, 1e6], or 0: the most likely token, the first of equals */
+    int64_t top_k;      /* 0; draw from so many most likely tokens only; 0: from all */
+    double top_p;       /* 1; in (0, 1]: then from the fewest whose probability reaches top_p */
+    uint64_t
+        seed; /* 0; with (index of the sequence, round) it fixes the random stream of a sequence */
+    uint32_t round;       /* 0 */
+    uint64_t first_index; /* 0; index of the first prompt */
 } lp_generate_def;
 
 LP_API lp_generate_def lp_generate_def_default(void);
 
-/* Prompts and what followed them. Start with {0}; free it with lp_generation_free, or it dies with its context. */
+/* Prompts and what followed them. Start with {0}; free it with lp_generation_free, or it dies with
+ * its context. */
 typedef struct lp_generation {
     int64_t sequences;
-    lp_token_list prompts, responses; /* packed; a token that ends a text is the last of its response */
-    int64_t* prompt_offsets;          /* [sequences + 1]: prompt s is prompts.ids prompt_offsets[s] .. [s+1]-1 */
-    int64_t* response_offsets;        /* [sequences + 1]: the same of the responses, none of which is empty */
-    float* log_probs; /* [response_offsets[sequences]]: of each response token, in nats, under the distribution that it
-                         was drawn from; with temperature 0 under that of temperature 1 */
-    lp_finish* finish;                 /* [sequences] */
+    lp_token_list prompts,
+        responses; /* packed; a token that ends a text is the last of its response */
+    int64_t*
+        prompt_offsets; /* [sequences + 1]: prompt s is prompts.ids prompt_offsets[s] .. [s+1]-1 */
+    int64_t*
+        response_offsets; /* [sequences + 1]: the same of the responses, none of which is empty */
+    float* log_probs;  /* [response_offsets[sequences]]: of each response token, in nats, under the
+                          distribution that it  was drawn from; with temperature 0 under that of
+                          temperature 1 */
+    lp_finish* finish; /* [sequences] */
     int64_t sequence_room, token_room; /* private: what the arrays have room for */
 } lp_generation;
 
-/* All checks of lp_generate on settings and prompts (prompt s is tokens offsets[s] .. offsets[s+1]-1), with nothing
- * computed and before there are weights. LP_INVALID: a value out of range, more than 2^24 sequences, an empty prompt,
- * one that does not fit the context together with max_new_tokens, a token outside the vocabulary; the message counts
- * prompts from 1. With 0 sequences, which are no mistake, offsets and tokens are not read. */
-LP_API lp_status lp_generate_check(const lp_model* model, const lp_generate_def* def, int64_t sequences,
-                                   const int64_t* offsets, const int32_t* tokens);
+/* All checks of lp_generate on settings and prompts (prompt s is tokens offsets[s] ..
+ * offsets[s+1]-1), with nothing computed and before there are weights. LP_INVALID: a value out of
+ * range, more than 2^24 sequences, an empty prompt, one that does not fit the context together with
+ * max_new_tokens, a token outside the vocabulary; the message counts prompts from 1. With 0
+ * sequences, which are no mistake, offsets and tokens are not read. */
+LP_API lp_status lp_generate_check(const lp_model* model, const lp_generate_def* def,
+                                   int64_t sequences, const int64_t* offsets,
+                                   const int32_t* tokens);
 
-/* Generates one response for each prompt, all together, equal prompts computed once. The text of a sequence depends on
- * its prompt, index, round and the seed only, not on its company. *out is replaced, its memory used again where it is
- * large enough; 0 sequences give an empty generation. The prompts may lie in *out itself. Errors, after which *out is
- * empty: those of lp_generate_check, LP_NONFINITE (the weights give a NaN or no finite logit), LP_CANCELLED. */
-LP_API lp_status lp_generate(const lp_model* model, const lp_weights* weights, const lp_generate_def* def,
-                             int64_t sequences, const int64_t* offsets, const int32_t* tokens, lp_generation* out);
+/* Generates one response for each prompt, all together, equal prompts computed once. The text of a
+ * sequence depends on its prompt, index, round and the seed only, not on its company. *out is
+ * replaced, its memory used again where it is large enough; 0 sequences give an empty generation.
+ * The prompts may lie in *out itself. Errors, after which *out is empty: those of
+ * lp_generate_check, LP_NONFINITE (the weights give a NaN or no finite logit), LP_CANCELLED. */
+LP_API lp_status lp_generate(const lp_model* model, const lp_weights* weights,
+                             const lp_generate_def* def, int64_t sequences, const int64_t* offsets,
+                             const int32_t* tokens, lp_generation* out);
 /* Leaves {0}. */
 LP_API void lp_generation_free(lp_ctx* ctx, lp_generation* generation);
 
-/* A generator keeps what lp_generate needs (tape, cache, arrays) from one run to the next and only ever grows it, so
- * that a loop soon allocates nothing. The model must outlive it. */
+/* A generator keeps what lp_generate needs (tape, cache, arrays) from one run to the next and only
+ * ever grows it, so that a loop soon allocates nothing. The model must outlive it. */
 typedef struct lp_generator lp_generator;
 LP_API lp_status lp_generator_create(const lp_model* model, lp_generator** generator);
 LP_API void lp_generator_destroy(lp_generator* generator);
 /* As lp_generate, with its result and its errors; a generator that failed can be run again. */
-LP_API lp_status lp_generator_run(lp_generator* generator, const lp_weights* weights, const lp_generate_def* def,
-                                  int64_t sequences, const int64_t* offsets, const int32_t* tokens,
+LP_API lp_status lp_generator_run(lp_generator* generator, const lp_weights* weights,
+                                  const lp_generate_def* def, int64_t sequences,
+                                  const int64_t* offsets, const int32_t* tokens,
                                   lp_generation* out);
 
 #ifdef __cplusplus

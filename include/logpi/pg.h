@@ -1,6 +1,7 @@
 /* logpi/pg.h - policy gradient: the closed-form softmax policy, distributions, advantages, losses.
  *
- * Nothing here knows a network or an environment: a policy is log-probabilities, a loss is a scalar on a tape.
+ * Nothing here knows a network or an environment: a policy is log-probabilities, a loss is a scalar
+ * on a tape.
  *
  *     theta += eta * A * grad log pi(a | x) */
 #ifndef LOGPI_PG_H
@@ -12,59 +13,70 @@
 extern "C" {
 #endif
 
-/* ---- rung 1: the linear softmax policy, its gradient written out by hand --------------------------- *
+/* ---- rung 1: the linear softmax policy, its gradient written out by hand ---------------------- *
  *
- * State x in R^d, parameters Theta [d, k] (row-major), logits z = Theta^T x, probabilities p = softmax(z). In double,
- * in the caller's arrays; none may overlap. */
+ * State x in R^d, parameters Theta [d, k] (row-major), logits z = Theta^T x, probabilities p =
+ * softmax(z). In double, in the caller's arrays; none may overlap. */
 
 /* p_a = exp(z_a - max z) / sum_j exp(z_j - max z), into p [k]. */
-LP_API void lp_softmax_policy_probs(int64_t d, int64_t k, const double* theta, const double* x, double* p);
+LP_API void lp_softmax_policy_probs(int64_t d, int64_t k, const double* theta, const double* x,
+                                    double* p);
 
 /* log p_a = z_a - log sum_j exp(z_j). */
-LP_API double lp_softmax_policy_log_prob(int64_t d, int64_t k, const double* theta, const double* x, int64_t a);
+LP_API double lp_softmax_policy_log_prob(int64_t d, int64_t k, const double* theta, const double* x,
+                                         int64_t a);
 
-/* An action in [0, k) with the probabilities p; with a NumPy stream np.random.choice(k, p=p). -1 if no entry of p is
- * positive and finite. */
+/* An action in [0, k) with the probabilities p; with a NumPy stream np.random.choice(k, p=p). -1 if
+ * no entry of p is positive and finite. */
 LP_API int64_t lp_softmax_policy_sample(lp_rng* rng, int64_t k, const double* p);
 
 /* grad_Theta log p_a = x (e_a - p)^T, into grad [d, k]. */
-LP_API void lp_softmax_policy_grad(int64_t d, int64_t k, const double* x, const double* p, int64_t a, double* grad);
+LP_API void lp_softmax_policy_grad(int64_t d, int64_t k, const double* x, const double* p,
+                                   int64_t a, double* grad);
 
 /* Theta += eta A x (e_a - p)^T without storing the gradient. */
-LP_API void lp_softmax_policy_update(int64_t d, int64_t k, double* theta, const double* x, const double* p, int64_t a,
-                                     double eta, double advantage);
+LP_API void lp_softmax_policy_update(int64_t d, int64_t k, double* theta, const double* x,
+                                     const double* p, int64_t a, double eta, double advantage);
 
-/* ---- the supervised twins: a label in place of the sampled action ---------------------------------- *
+/* ---- the supervised twins: a label in place of the sampled action ----------------------------- *
  *
- * n >= 1 examples, a row of x [n, d] each, with labels y [n]; the loss J is a mean over them, and its gradient is written
- * out by hand. In double, in the caller's arrays; none may overlap. Bishop 2006, "Pattern recognition and machine
- * learning", equations 4.90 and 4.91 (logistic), 4.108 and 4.109 (softmax). */
+ * n >= 1 examples, a row of x [n, d] each, with labels y [n]; the loss J is a mean over them, and
+ * its gradient is written out by hand. In double, in the caller's arrays; none may overlap. Bishop
+ * 2006, "Pattern recognition and machine learning", equations 4.90 and 4.91 (logistic), 4.108
+ * and 4.109 (softmax). */
 
 /* Softmax regression, on the policy's parameters Theta [d, k], labels in [0, k):
- *     J = -1/n sum_i log p_{y_i}(x_i),   p(x) = softmax(Theta^T x)          (cross-entropy, in nats) */
-LP_API double lp_softmax_regression_loss(int64_t d, int64_t k, int64_t n, const double* theta, const double* x,
-                                         const int32_t* y);
+ *     J = -1/n sum_i log p_{y_i}(x_i),   p(x) = softmax(Theta^T x)          (cross-entropy, in
+ * nats) */
+LP_API double lp_softmax_regression_loss(int64_t d, int64_t k, int64_t n, const double* theta,
+                                         const double* x, const int32_t* y);
 /* grad_Theta J = 1/n sum_i x_i (p(x_i) - e_{y_i})^T, into grad [d, k]. */
-LP_API void lp_softmax_regression_grad(int64_t d, int64_t k, int64_t n, const double* theta, const double* x,
-                                       const int32_t* y, double* grad);
+LP_API void lp_softmax_regression_grad(int64_t d, int64_t k, int64_t n, const double* theta,
+                                       const double* x, const int32_t* y, double* grad);
 /* Theta -= eta grad J; grad [d, k] receives the gradient before the step. */
-LP_API void lp_softmax_regression_update(int64_t d, int64_t k, int64_t n, double* theta, const double* x,
-                                         const int32_t* y, double eta, double* grad);
+LP_API void lp_softmax_regression_update(int64_t d, int64_t k, int64_t n, double* theta,
+                                         const double* x, const int32_t* y, double eta,
+                                         double* grad);
 
 /* Logistic regression, on theta [d], labels 0 and 1: the softmax of the two logits 0 and x^T theta.
- *     p = sigmoid(x^T theta) = 1 / (1 + exp(-x^T theta)), the probability of label 1: log(p / (1 - p)) = x^T theta */
+ *     p = sigmoid(x^T theta) = 1 / (1 + exp(-x^T theta)), the probability of label 1: log(p / (1 -
+ * p)) = x^T theta */
 LP_API double lp_logistic_prob(int64_t d, const double* theta, const double* x);
-/* J = 1/n sum_i -(y_i log p_i + (1 - y_i) log(1 - p_i)), from the logits: finite where p rounds to 0 or 1. */
-LP_API double lp_logistic_loss(int64_t d, int64_t n, const double* theta, const double* x, const int32_t* y);
+/* J = 1/n sum_i -(y_i log p_i + (1 - y_i) log(1 - p_i)), from the logits: finite where p rounds to
+ * 0 or 1. */
+LP_API double lp_logistic_loss(int64_t d, int64_t n, const double* theta, const double* x,
+                               const int32_t* y);
 /* grad_theta J = 1/n sum_i (p_i - y_i) x_i, into grad [d]. */
-LP_API void lp_logistic_grad(int64_t d, int64_t n, const double* theta, const double* x, const int32_t* y, double* grad);
+LP_API void lp_logistic_grad(int64_t d, int64_t n, const double* theta, const double* x,
+                             const int32_t* y, double* grad);
 /* theta -= eta grad J; grad [d] receives the gradient before the step. */
-LP_API void lp_logistic_update(int64_t d, int64_t n, double* theta, const double* x, const int32_t* y, double eta,
-                               double* grad);
+LP_API void lp_logistic_update(int64_t d, int64_t n, double* theta, const double* x,
+                               const int32_t* y, double eta, double* grad);
 
-/* ---- distributions --------------------------------------------------------------------------------- *
+/* ---- distributions ---------------------------------------------------------------------------- *
  *
- * One distribution a row; log-probabilities, entropies and divergences are [rows, 1] and differentiable. */
+ * One distribution a row; log-probabilities, entropies and divergences are [rows, 1] and
+ * differentiable. */
 
 typedef enum lp_dist_kind { LP_CATEGORICAL, LP_GAUSSIAN } lp_dist_kind;
 
@@ -77,17 +89,20 @@ typedef struct lp_dist {
 
 /* softmax(logits) over each row: torch.distributions.Categorical(logits=logits). */
 LP_API lp_dist lp_categorical(lp_tape* t, lp_tensor logits);
-/* Independent normal variates with the given mean and log standard deviation: a diagonal Gaussian. */
+/* Independent normal variates with the given mean and log standard deviation: a diagonal Gaussian.
+ */
 LP_API lp_dist lp_gaussian(lp_tape* t, lp_tensor mean, lp_tensor log_std);
 
-/* One sample a row, a constant: [rows, 1] of LP_I32 (categorical) or [rows, n]. With a PyTorch stream: what
- * Categorical.sample() draws. A row without a finite positive probability fails with LP_NONFINITE. */
+/* One sample a row, a constant: [rows, 1] of LP_I32 (categorical) or [rows, n]. With a PyTorch
+ * stream: what Categorical.sample() draws. A row without a finite positive probability fails with
+ * LP_NONFINITE. */
 LP_API lp_tensor lp_sample(lp_tape* t, lp_dist pi, lp_rng* rng);
 /* log pi(a), a as lp_sample gives it; over the columns of a Gaussian the densities multiply. */
 LP_API lp_tensor lp_log_prob(lp_tape* t, lp_dist pi, lp_tensor a);
 /* In nats; a Gaussian's is that of its density (may be negative). */
 LP_API lp_tensor lp_entropy(lp_tape* t, lp_dist pi);
-/* KL(p || q) in nats, exact. Both of one kind and shape. Infinite where q rules out what p does not. */
+/* KL(p || q) in nats, exact. Both of one kind and shape. Infinite where q rules out what p does
+ * not. */
 LP_API lp_tensor lp_kl(lp_tape* t, lp_dist p, lp_dist q);
 /* The most likely action: the first argmax, or the mean. A constant. */
 LP_API lp_tensor lp_mode(lp_tape* t, lp_dist pi);
@@ -95,89 +110,102 @@ LP_API lp_tensor lp_mode(lp_tape* t, lp_dist pi);
 /* The gradcheck cases of the distributions and of the PPO loss. */
 LP_API int lp_pg_gradcheck_cases(const lp_gradcheck_case** cases);
 
-/* ---- PPO on token sequences: TRL 0.11.4, PPOTrainer ------------------------------------------------ *
+/* ---- PPO on token sequences: TRL 0.11.4, PPOTrainer ------------------------------------------- *
  *
- * Arrays are ragged: response s is entries offsets[s] .. offsets[s+1]-1, no padding. Entry t of a response is about its
- * t-th token: log-probability, value (read where the token was predicted from), reward. */
+ * Arrays are ragged: response s is entries offsets[s] .. offsets[s+1]-1, no padding. Entry t of a
+ * response is about its t-th token: log-probability, value (read where the token was predicted
+ * from), reward. */
 
 typedef enum lp_kl_penalty {
-    LP_KL_K1,   /* "kl":  log pi - log pi_ref, the unbiased estimate */
-    LP_KL_ABS,  /* "abs": its absolute value */
-    LP_KL_MSE,  /* "mse": half its square (k2) */
-    LP_KL_FULL  /* "full": the exact divergence over the vocabulary, passed in by the caller */
+    LP_KL_K1,  /* "kl":  log pi - log pi_ref, the unbiased estimate */
+    LP_KL_ABS, /* "abs": its absolute value */
+    LP_KL_MSE, /* "mse": half its square (k2) */
+    LP_KL_FULL /* "full": the exact divergence over the vocabulary, passed in by the caller */
 } lp_kl_penalty;
 
-/* kl [n]: the penalty of each token. full [n] is read for LP_KL_FULL only, and may be NULL otherwise. */
-LP_API void lp_kl_per_token(lp_kl_penalty kind, int64_t n, const float* log_prob, const float* ref_log_prob,
-                            const float* full, float* kl);
+/* kl [n]: the penalty of each token. full [n] is read for LP_KL_FULL only, and may be NULL
+ * otherwise. */
+LP_API void lp_kl_per_token(lp_kl_penalty kind, int64_t n, const float* log_prob,
+                            const float* ref_log_prob, const float* full, float* kl);
 
-/* rewards_t = -kl_coef kl_t, and the score of the sequence is added at its last token. Empty responses have none. */
-LP_API void lp_token_rewards(int64_t sequences, const int64_t* offsets, const float* kl, double kl_coef,
-                             const double* scores, float* rewards);
+/* rewards_t = -kl_coef kl_t, and the score of the sequence is added at its last token. Empty
+ * responses have none. */
+LP_API void lp_token_rewards(int64_t sequences, const int64_t* offsets, const float* kl,
+                             double kl_coef, const double* scores, float* rewards);
 
-/* Generalised advantage estimation (Schulman et al. 2016, equation 16) within each response, V = 0 after its last
- * token:  delta_t = r_t + gamma V_{t+1} - V_t,  A_t = delta_t + gamma lambda A_{t+1},  R_t = A_t + V_t. */
-LP_API void lp_gae(int64_t sequences, const int64_t* offsets, const float* rewards, const float* values,
-                   double gamma, double lambda, float* advantages, float* returns);
+/* Generalised advantage estimation (Schulman et al. 2016, equation 16) within each response, V = 0
+ * after its last token:  delta_t = r_t + gamma V_{t+1} - V_t,  A_t = delta_t + gamma lambda
+ * A_{t+1},  R_t = A_t + V_t. */
+LP_API void lp_gae(int64_t sequences, const int64_t* offsets, const float* rewards,
+                   const float* values, double gamma, double lambda, float* advantages,
+                   float* returns);
 
-/* x = (x - mean) / sqrt(var + 1e-8), var unbiased (ddof 1); shift_mean false puts the mean back. One entry alone has
- * no variance: nothing is left of it but its mean (TRL: NaN). */
+/* x = (x - mean) / sqrt(var + 1e-8), var unbiased (ddof 1); shift_mean false puts the mean back.
+ * One entry alone has no variance: nothing is left of it but its mean (TRL: NaN). */
 LP_API void lp_whiten(int64_t n, float* x, bool shift_mean);
 
-/* ---- the policy-gradient loss ---------------------------------------------------------------------- */
+/* ---- the policy-gradient loss ---------------------------------------------------------------- */
 
 typedef enum lp_surrogate {
-    LP_SURROGATE_SCORE,  /* -A log pi: its gradient is -A grad log pi. REINFORCE (Williams 1992), A2C */
-    LP_SURROGATE_CLIPPED /* max(-A ratio, -A clamp(ratio, 1 - eps, 1 + eps)), ratio = pi / pi_old: PPO, Schulman et al.
-                            2017, equation 7 */
+    LP_SURROGATE_SCORE, /* -A log pi: its gradient is -A grad log pi. REINFORCE (Williams 1992), A2C
+                         */
+    LP_SURROGATE_CLIPPED /* max(-A ratio, -A clamp(ratio, 1 - eps, 1 + eps)), ratio = pi / pi_old:
+                            PPO, Schulman et al. 2017, equation 7 */
 } lp_surrogate;
 
 typedef enum lp_value_loss {
     LP_VALUE_LOSS_PLAIN,   /* (V - R)^2 */
-    LP_VALUE_LOSS_CLIPPED, /* (clamp(V, V_old - c, V_old + c) - R)^2: Stable-Baselines3's clip_range_vf */
+    LP_VALUE_LOSS_CLIPPED, /* (clamp(V, V_old - c, V_old + c) - R)^2: Stable-Baselines3's
+                              clip_range_vf */
     LP_VALUE_LOSS_WORSE    /* the larger of the two: TRL, OpenAI's baselines */
 } lp_value_loss;
 
-/* Settings and data of a minibatch, or of a part of one, of n rows: a row is a step of an environment or a token. */
+/* Settings and data of a minibatch, or of a part of one, of n rows: a row is a step of an
+ * environment or a token. */
 typedef struct lp_pg_loss_def {
     lp_surrogate surrogate;
     double clip_range; /* eps; of LP_SURROGATE_CLIPPED */
     lp_value_loss value_loss;
     double clip_range_value; /* c; not of LP_VALUE_LOSS_PLAIN */
     double vf_coef, ent_coef;
-    double normaliser; /* rows of the whole minibatch, > 0: the loss is a mean over so many, and parts add up */
-    const float *advantage, *returns;     /* [n], copied; returns only with a value */
-    const float *old_log_prob, *old_value; /* [n]; where pi_old and V_old are read, NULL otherwise */
+    double normaliser; /* rows of the whole minibatch, > 0: the loss is a mean over so many, and
+                          parts add up */
+    const float *advantage, *returns; /* [n], copied; returns only with a value */
+    const float *old_log_prob,
+        *old_value; /* [n]; where pi_old and V_old are read, NULL otherwise */
 } lp_pg_loss_def;
 
-/* (surrogate + vf_coef value loss - ent_coef entropy), a mean over normaliser rows: [1, 1]. log_prob, value, entropy are
- * [n, 1]; value and entropy may be NULL: their terms are left out. Advantages are constants. */
+/* (surrogate + vf_coef value loss - ent_coef entropy), a mean over normaliser rows: [1, 1].
+ * log_prob, value, entropy are [n, 1]; value and entropy may be NULL: their terms are left out.
+ * Advantages are constants. */
 LP_API lp_tensor lp_pg_loss(lp_tape* t, lp_tensor log_prob, lp_tensor value, lp_tensor entropy,
                             const lp_pg_loss_def* def);
 
-/* ---- rollouts of environments ---------------------------------------------------------------------- *
+/* ---- rollouts of environments ----------------------------------------------------------------- *
  *
  * Time-major: step t of environment i is entry t N + i. */
 
-/* Generalised advantage estimation (Schulman et al. 2016, equation 16) of T steps of N environments: where ended[t, i] is
- * set, step t was the last one of its episode and nothing of what follows counts (a truncated one has gamma V of its final
- * observation in its reward already, as in Stable-Baselines3). last_value [N] is V after step T - 1.
- *     delta_t = r_t + gamma V_{t+1} - V_t,  A_t = delta_t + gamma lambda A_{t+1},  R_t = A_t + V_t */
-LP_API void lp_gae_rollout(int64_t T, int64_t N, const float* reward, const float* value, const bool* ended,
-                           const float* last_value, double gamma, double lambda, float* advantage, float* returns);
+/* Generalised advantage estimation (Schulman et al. 2016, equation 16) of T steps of N
+ * environments: where ended[t, i] is set, step t was the last one of its episode and nothing of
+ * what follows counts (a truncated one has gamma V of its final observation in its reward already,
+ * as in Stable-Baselines3). last_value [N] is V after step T - 1. delta_t = r_t + gamma V_{t+1} -
+ * V_t,  A_t = delta_t + gamma lambda A_{t+1},  R_t = A_t + V_t */
+LP_API void lp_gae_rollout(int64_t T, int64_t N, const float* reward, const float* value,
+                           const bool* ended, const float* last_value, double gamma, double lambda,
+                           float* advantage, float* returns);
 
-/* x = (x - mean) / (std + 1e-8), std with ddof 1; fewer than two numbers stay as they are. Stable-Baselines3's
- * normalize_advantage. */
+/* x = (x - mean) / (std + 1e-8), std with ddof 1; fewer than two numbers stay as they are.
+ * Stable-Baselines3's normalize_advantage. */
 LP_API void lp_standardise(int64_t n, float* x);
 
-/* The clipped losses of one minibatch or of a part of it (a micro-batch), as a mean over `normaliser` tokens: the
- * number in the whole minibatch, so that parts add up. Entry i of each array belongs to row i of log_prob. A normaliser
- * that is not positive calls the assert hook. */
+/* The clipped losses of one minibatch or of a part of it (a micro-batch), as a mean over
+ * `normaliser` tokens: the number in the whole minibatch, so that parts add up. Entry i of each
+ * array belongs to row i of log_prob. A normaliser that is not positive calls the assert hook. */
 typedef struct lp_ppo_loss_def {
-    double clip_range;       /* 0.2 */
-    double clip_range_value; /* 0.2 */
-    double vf_coef;          /* 0.1 */
-    double normaliser;       /* tokens of the minibatch, > 0 */
+    double clip_range;                                           /* 0.2 */
+    double clip_range_value;                                     /* 0.2 */
+    double vf_coef;                                              /* 0.1 */
+    double normaliser;                                           /* tokens of the minibatch, > 0 */
     const float *old_log_prob, *old_value, *advantage, *returns; /* [n], copied */
 } lp_ppo_loss_def;
 
@@ -186,10 +214,11 @@ typedef struct lp_ppo_loss_def {
  *  value loss  = 1/2 mean max((V - R)^2, (clamp(V, V_old - c, V_old + c) - R)^2)
  *  loss        = policy loss + vf_coef value loss
  * log_prob and value [n, 1] -> [1, 1]. Schulman et al. 2017, equation 7; PPOTrainer.loss. */
-LP_API lp_tensor lp_ppo_loss(lp_tape* t, lp_tensor log_prob, lp_tensor value, const lp_ppo_loss_def* def);
+LP_API lp_tensor lp_ppo_loss(lp_tape* t, lp_tensor log_prob, lp_tensor value,
+                             const lp_ppo_loss_def* def);
 
-/* Mean and variance of numbers that come one by one (Welford 1962, "Note on a method for calculating corrected sums of
- * squares and products"). Starts as {0}. */
+/* Mean and variance of numbers that come one by one (Welford 1962, "Note on a method for
+ * calculating corrected sums of squares and products"). Starts as {0}. */
 typedef struct lp_spread {
     int64_t n;
     double mean, square; /* square: the sum of (x - mean)^2 */
@@ -205,20 +234,22 @@ typedef struct lp_ppo_sums {
     double advantage, new_value, value_error;
     lp_spread returns, value;
 } lp_ppo_sums;
-/* Adds the terms of n tokens; starts as {0}. entropy [n] may be NULL: then its sum stays as it is. */
+/* Adds the terms of n tokens; starts as {0}. entropy [n] may be NULL: then its sum stays as it is.
+ */
 LP_API void lp_ppo_sums_add(lp_ppo_sums* sums, int64_t n, const float* log_prob, const float* value,
                             const float* entropy, const lp_ppo_loss_def* def);
 
-/* Mean and spread of all scores seen so far (TRL's RunningMoments); start with lp_moments_start(). std has ddof 1; of a
- * single score, or of equal ones, there is none to divide by: it is 1 (TRL: infinite, or 1e-12). */
+/* Mean and spread of all scores seen so far (TRL's RunningMoments); start with lp_moments_start().
+ * std has ddof 1; of a single score, or of equal ones, there is none to divide by: it is 1 (TRL:
+ * infinite, or 1e-12). */
 typedef struct lp_moments {
     double mean, var, std, count;
 } lp_moments;
 LP_API lp_moments lp_moments_start(void);
 LP_API void lp_moments_add(lp_moments* moments, int64_t n, const double* x);
 
-/* Adaptive KL coefficient (Ziegler et al. 2019, section 2.2): after n samples with mean KL `current`,
- * coef *= 1 + clamp(current / target - 1, -0.2, 0.2) n / horizon. */
+/* Adaptive KL coefficient (Ziegler et al. 2019, section 2.2): after n samples with mean KL
+ * `current`, coef *= 1 + clamp(current / target - 1, -0.2, 0.2) n / horizon. */
 LP_API double lp_adaptive_kl(double coef, double current, double target, double n, double horizon);
 
 #ifdef __cplusplus

@@ -107,6 +107,4 @@ void lp__arena_free(lp__arena* arena) {
     lp__arena_reset(arena);
 }
 
-lp__arena* lp__scratch(lp_ctx* ctx) {
-    return &ctx->scratch;
-}
+lp__arena* lp__scratch(lp_ctx* ctx) { return &ctx->scratch; }

@@ -5,9 +5,7 @@
 #include <math.h>
 
 /* What cannot be a probability (negative, NaN, infinite) counts as 0 and is never drawn. */
-static double weight(double p) {
-    return p > 0.0 && p <= DBL_MAX ? p : 0.0;
-}
+static double weight(double p) { return p > 0.0 && p <= DBL_MAX ? p : 0.0; }
 
 typedef struct lp__probs {
     const float* f32; /* one of the two */

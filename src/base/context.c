@@ -170,9 +170,7 @@ void lp_ctx_destroy(lp_ctx* ctx) {
 
 _Static_assert(ATOMIC_INT_LOCK_FREE == 2, "lp_cancel must be safe in a signal handler");
 
-void lp_cancel(lp_ctx* ctx) {
-    atomic_store_explicit(&ctx->cancelled, 1, memory_order_release);
-}
+void lp_cancel(lp_ctx* ctx) { atomic_store_explicit(&ctx->cancelled, 1, memory_order_release); }
 
 void lp_cancel_clear(lp_ctx* ctx) {
     atomic_store_explicit(&ctx->cancelled, 0, memory_order_release);
@@ -182,22 +180,12 @@ bool lp_cancelled(const lp_ctx* ctx) {
     return atomic_load_explicit(&ctx->cancelled, memory_order_acquire) != 0;
 }
 
-int lp_ctx_threads(const lp_ctx* ctx) {
-    return ctx->threads;
-}
+int lp_ctx_threads(const lp_ctx* ctx) { return ctx->threads; }
 
-lp_isa lp_ctx_isa(const lp_ctx* ctx) {
-    return ctx->isa;
-}
+lp_isa lp_ctx_isa(const lp_ctx* ctx) { return ctx->isa; }
 
-lp_memory lp_ctx_memory(const lp_ctx* ctx) {
-    return ctx->memory;
-}
+lp_memory lp_ctx_memory(const lp_ctx* ctx) { return ctx->memory; }
 
-const lp_io* lp__ctx_io(const lp_ctx* ctx) {
-    return &ctx->io;
-}
+const lp_io* lp__ctx_io(const lp_ctx* ctx) { return &ctx->io; }
 
-const struct lp__kernels* lp__ctx_kernels(const lp_ctx* ctx) {
-    return ctx->kernels;
-}
+const struct lp__kernels* lp__ctx_kernels(const lp_ctx* ctx) { return ctx->kernels; }

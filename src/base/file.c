@@ -62,9 +62,7 @@ lp_status lp__file_open(lp_ctx* ctx, const char* path, int* fd, uint64_t* size) 
     return LP_OK;
 }
 
-void lp__file_close(lp_ctx* ctx, int fd) {
-    ctx->io.close(ctx->io.user, fd);
-}
+void lp__file_close(lp_ctx* ctx, int fd) { ctx->io.close(ctx->io.user, fd); }
 
 /* At most `bytes` bytes, fewer only at the end of the file; the negative errno on failure. */
 static int64_t read_up_to(lp_ctx* ctx, int fd, char* buffer, size_t bytes, uint64_t offset) {

@@ -70,6 +70,7 @@ static int system_lock(void* user, int fd) {
 }
 
 lp_io lp_io_system(void) {
-    return (lp_io){NULL,         system_open,  system_close,  system_size,  system_pread, system_write,
-                   system_fsync, system_rename, system_unlink, system_mkdir, system_lock};
+    return (lp_io){NULL,          system_open,  system_close, system_size,
+                   system_pread,  system_write, system_fsync, system_rename,
+                   system_unlink, system_mkdir, system_lock};
 }

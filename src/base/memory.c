@@ -15,9 +15,7 @@ struct lp__block {
 };
 _Static_assert(sizeof(lp__block) <= 64, "the header must fit before an aligned block");
 
-static lp__block* header_of(void* block) {
-    return (lp__block*)(void*)((char*)block - LP__ALIGN);
-}
+static lp__block* header_of(void* block) { return (lp__block*)(void*)((char*)block - LP__ALIGN); }
 
 static char* aligned_block(void* raw) {
     uintptr_t address = (uintptr_t)raw + LP__ALIGN;
@@ -144,10 +142,6 @@ char* lp__strdup(lp_ctx* ctx, const char* text, size_t length) {
     return copy;
 }
 
-void lp__note_null(lp_ctx* ctx) {
-    ctx->null_given = true;
-}
+void lp__note_null(lp_ctx* ctx) { ctx->null_given = true; }
 
-bool lp__null_was_given(const lp_ctx* ctx) {
-    return ctx->null_given;
-}
+bool lp__null_was_given(const lp_ctx* ctx) { return ctx->null_given; }

@@ -51,9 +51,7 @@ static double one_normal(lp_rng* rng) {
  * elements i and i + 8 become r cos(theta) and r sin(theta) with r = sqrt(-2 log(1 - u_i)), theta =
  * 2 pi u_{i+8}. A last block that is not whole is instead the last 16 elements, drawn anew. The
  * variate kept by the other method stays. */
-static float uniform_f32(lp_rng* rng) {
-    return (float)(lp_rng_u32(rng) & 0xFFFFFF) * 0x1p-24f;
-}
+static float uniform_f32(lp_rng* rng) { return (float)(lp_rng_u32(rng) & 0xFFFFFF) * 0x1p-24f; }
 
 /* Rounds to float after each step, as PyTorch's float code does: the rounding of theta alone moves
  * x by up to r 2^-22. */

@@ -28,13 +28,9 @@ const char* lp_status_text(lp_status status) {
     return "UNKNOWN";
 }
 
-const char* lp_error(const lp_ctx* ctx) {
-    return ctx ? ctx->error : "";
-}
+const char* lp_error(const lp_ctx* ctx) { return ctx ? ctx->error : ""; }
 
-lp_status lp_error_status(const lp_ctx* ctx) {
-    return ctx ? ctx->error_status : LP_OK;
-}
+lp_status lp_error_status(const lp_ctx* ctx) { return ctx ? ctx->error_status : LP_OK; }
 
 static lp_status record(lp_ctx* ctx, lp_status status, const char* fmt, va_list args) {
     /* Formatted apart first: an argument may be the old message. */
@@ -90,7 +86,8 @@ void lp__assertion(lp_ctx* ctx, const char* condition, const char* where, const 
 lp_status lp__ranges_check(lp_ctx* ctx, const lp__range* ranges, size_t count) {
     for (const lp__range* r = ranges; r < ranges + count; r++) {
         if (!(r->value >= r->low && r->value <= r->high))
-            return lp__fail(ctx, LP_INVALID, "%s is %g: it must lie in [%g, %g]", r->name, r->value, r->low, r->high);
+            return lp__fail(ctx, LP_INVALID, "%s is %g: it must lie in [%g, %g]", r->name, r->value,
+                            r->low, r->high);
     }
     return LP_OK;
 }

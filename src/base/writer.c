@@ -35,7 +35,8 @@ static void forget(lp__writer* writer) {
     writer->fd = -1;
 }
 
-/* Removes and closes the temporary file, in this order: once it is closed its name may be another writer's. */
+/* Removes and closes the temporary file, in this order: once it is closed its name may be another
+ * writer's. */
 static void discard(lp__writer* writer) {
     lp_ctx* ctx = writer->ctx;
     ctx->io.unlink(ctx->io.user, writer->temp_path);
@@ -52,19 +53,22 @@ static lp_status check_target(lp_ctx* ctx, const char* path) {
     return size < 0 ? lp__file_fail(ctx, "write", path, (int)-size) : LP_OK;
 }
 
-/* Opens the temporary file under a lock, empty. There is one name for a file, so that saves which were killed leave one at
- * most; its lock tells a live writer from a dead one. What is not empty is what a dead one left, or has just been renamed
- * into place: the name is removed, and made anew. Returns the descriptor, or the negative errno. */
+/* Opens the temporary file under a lock, empty. There is one name for a file, so that saves which
+ * were killed leave one at most; its lock tells a live writer from a dead one. What is not empty is
+ * what a dead one left, or has just been renamed into place: the name is removed, and made anew.
+ * Returns the descriptor, or the negative errno. */
 static int open_temporary(lp_ctx* ctx, const char* path) {
     for (;;) {
-        const int fd = lp__file_open_raw(ctx, path, O_WRONLY | O_CREAT | O_NONBLOCK | O_NOFOLLOW, 0666);
+        const int fd =
+            lp__file_open_raw(ctx, path, O_WRONLY | O_CREAT | O_NONBLOCK | O_NOFOLLOW, 0666);
         if (fd < 0) return fd;
         int error = ctx->io.lock(ctx->io.user, fd);
         if (error == -EWOULDBLOCK) {
             lp__file_close(ctx, fd);
             return error;
         }
-        const int64_t size = ctx->io.size(ctx->io.user, fd); /* a filesystem without locks is used without */
+        const int64_t size =
+            ctx->io.size(ctx->io.user, fd); /* a filesystem without locks is used without */
         if (size == 0) return fd;
         error = ctx->io.unlink(ctx->io.user, path);
         lp__file_close(ctx, fd);
@@ -88,9 +92,10 @@ lp_status lp__writer_open(lp_ctx* ctx, lp__writer* writer, const char* path) {
     snprintf(writer->temp_path, room, "%s%s", path, ending);
     writer->fd = open_temporary(ctx, writer->temp_path);
     if (writer->fd >= 0) return LP_OK;
-    writer->status = writer->fd == -EWOULDBLOCK
-                         ? lp__fail(ctx, LP_IO, "cannot write %s: another program is writing it", path)
-                         : lp__file_fail(ctx, "create", writer->temp_path, -writer->fd);
+    writer->status =
+        writer->fd == -EWOULDBLOCK
+            ? lp__fail(ctx, LP_IO, "cannot write %s: another program is writing it", path)
+            : lp__file_fail(ctx, "create", writer->temp_path, -writer->fd);
     forget(writer);
     return writer->status;
 }
@@ -132,7 +137,8 @@ lp_status lp__writer_commit(lp__writer* writer) {
         discard(writer);
         return writer->status;
     }
-    lp__file_close(ctx, writer->fd); /* not before: its lock keeps others from the name. The data are synced already */
+    lp__file_close(ctx, writer->fd); /* not before: its lock keeps others from the name. The data
+                                        are synced already */
     error = sync_folder(ctx, writer->path);
     if (error) writer->status = lp__file_fail(ctx, "sync the folder of", writer->path, error);
     forget(writer);
@@ -146,7 +152,8 @@ void lp__writer_abort(lp__writer* writer) {
 }
 
 lp_status lp__file_append(lp_ctx* ctx, const char* path, const void* bytes, size_t count) {
-    /* O_NONBLOCK: opening a FIFO that nobody reads must not wait; size refuses what is no regular file */
+    /* O_NONBLOCK: opening a FIFO that nobody reads must not wait; size refuses what is no regular
+     * file */
     int fd = lp__file_open_raw(ctx, path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK, 0666);
     if (fd < 0) return lp__file_fail(ctx, "open", path, -fd);
     uint64_t written = 0;

@@ -55,12 +55,8 @@ lp_envs_def lp_envs_def_default(const lp_env_type* type) {
     return (lp_envs_def){.cookie = COOKIE, .type = type, .count = 1};
 }
 
-const lp_env_type* lp_envs_type(const lp_envs* envs) {
-    return envs->type;
-}
-int64_t lp_envs_count(const lp_envs* envs) {
-    return envs->count;
-}
+const lp_env_type* lp_envs_type(const lp_envs* envs) { return envs->type; }
+int64_t lp_envs_count(const lp_envs* envs) { return envs->count; }
 
 void* lp__envs_state(lp_envs* envs, int64_t environment) {
     return envs->state + (size_t)environment * envs->state_stride;
@@ -256,9 +252,7 @@ void lp_envs_destroy(lp_envs* e) {
 /* ---- sending and receiving ------------------------------------------------------------------- */
 
 /* A number that is not finite, whatever the sign of a NaN. */
-static const char* word(double x) {
-    return isnan(x) ? "NaN" : x > 0 ? "infinity" : "-infinity";
-}
+static const char* word(double x) { return isnan(x) ? "NaN" : x > 0 ? "infinity" : "-infinity"; }
 
 static lp_status check_discrete(lp_envs* e, const sent* s) {
     const int32_t* actions = (const int32_t*)(const void*)s->actions;

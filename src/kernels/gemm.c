@@ -41,9 +41,7 @@ typedef struct gemm_job {
     int64_t row_chunk, chunks; /* rows in a piece; pieces below each other */
 } gemm_job;
 
-static int64_t ceil_div(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* The largest block not above K_BLOCK that cuts k evenly, in multiples of 8. */
 static int64_t even_block(int64_t k, int64_t limit) {
@@ -64,7 +62,7 @@ static int panel_columns(const gemm_job* job, int64_t j) {
     return (int)LP__MIN(job->n - j * job->table->panel, job->table->panel);
 }
 
-/* ---- by panels ---- */
+/* ---- by panels ------------------------------------------------------------------------------- */
 
 static void pack_slice(const gemm_job* job, int64_t j, int64_t p, int64_t count, float* out) {
     const int panel = job->table->panel, n = panel_columns(job, j);
@@ -150,7 +148,7 @@ void lp__gemm_packed(lp_ctx* ctx, int64_t m, int64_t n, int64_t k, const float* 
     (void)by_panels(&job); /* needs no memory */
 }
 
-/* ---- by rows ---- */
+/* ---- by rows --------------------------------------------------------------------------------- */
 
 /* One block of k: a points at its first row in A^T [k, m]; b is its packed slice of B, or all of B
  * not yet packed. */

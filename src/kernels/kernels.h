@@ -75,7 +75,7 @@ typedef struct lp__kernels {
                  double b1, double b2, float step, float sqrt_bias2, float eps, float decay);
 } lp__kernels;
 
-/* ---- matrix products over all threads of a context ----------------------------------------- */
+/* ---- matrix products over all threads of a context ------------------------------------------- */
 
 /* A packed right operand B [k, n]: panels of `panel` columns, [ceil(n / panel)][k][panel]. */
 size_t lp__packed_floats(const lp_ctx* ctx, int64_t k, int64_t n);

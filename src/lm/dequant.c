@@ -36,9 +36,7 @@ static float bits_to_f32(uint32_t bits) {
     return value;
 }
 
-static uint16_t load_u16(const uint8_t* at) {
-    return (uint16_t)(at[0] | at[1] << 8);
-}
+static uint16_t load_u16(const uint8_t* at) { return (uint16_t)(at[0] | at[1] << 8); }
 
 /* IEEE half to single: exact. Subnormals are m 2^-24; infinity and NaN keep their payload. */
 static float f16_to_f32(uint16_t half) {

@@ -2,20 +2,22 @@
 #include "lm/model.h"
 #include "tensor/tape.h"
 
-/* Whether the numbers of the weights are those of the model's shape: they may come from another file. */
+/* Whether the numbers of the weights are those of the model's shape: they may come from another
+ * file. */
 static bool weights_fit(const lp_model_shape* s, const lp_weights* w) {
     const lp_model_shape* own = &w->model->shape;
     return own->layers == s->layers && own->width == s->width && own->heads == s->heads &&
-           own->kv_heads == s->kv_heads && own->head_dim == s->head_dim && own->intermediate == s->intermediate &&
-           own->vocab == s->vocab;
+           own->kv_heads == s->kv_heads && own->head_dim == s->head_dim &&
+           own->intermediate == s->intermediate && own->vocab == s->vocab;
 }
 
 /* Whether the new tokens of every sequence fit behind what its slot holds, in every layer. */
 static bool cache_fits(const lp_model_shape* s, const lp_batch* batch) {
     bool fits = true;
     for (int64_t i = 0; i < batch->sequences; i++)
-        fits = fits && lp__kv_fits(batch->cache, s->layers - 1, batch->slot[i],
-                                   batch->offsets[i + 1] - batch->offsets[i], s->kv_heads * s->head_dim);
+        fits = fits &&
+               lp__kv_fits(batch->cache, s->layers - 1, batch->slot[i],
+                           batch->offsets[i + 1] - batch->offsets[i], s->kv_heads * s->head_dim);
     return fits;
 }
 
@@ -23,9 +25,11 @@ static bool batch_ok(lp_ctx* ctx, const lp_model_shape* s, const lp_batch* batch
     return LP__REQUIRE(ctx, lp__offsets_ok(batch->sequences, batch->offsets, tokens),
                        "offsets of a batch begin at 0 and do not fall") &&
            LP__REQUIRE(ctx, batch->tokens, "a batch needs tokens") &&
-           LP__REQUIRE(ctx, !batch->cache || lp__kv_slots_ok(batch->cache, batch->sequences, batch->slot),
-                       "every sequence needs a slot of the cache for itself") &&
-           LP__REQUIRE(ctx, !batch->cache || cache_fits(s, batch), "the batch does not fit into the key-value cache");
+           LP__REQUIRE(
+               ctx, !batch->cache || lp__kv_slots_ok(batch->cache, batch->sequences, batch->slot),
+               "every sequence needs a slot of the cache for itself") &&
+           LP__REQUIRE(ctx, !batch->cache || cache_fits(s, batch),
+                       "the batch does not fit into the key-value cache");
 }
 
 /* Position of each token: how many of its sequence came before it. */
@@ -41,7 +45,8 @@ static lp_tensor positions(lp_tape* t, const lp_batch* batch, int64_t tokens) {
     return &node->t;
 }
 
-lp_tensor lp_model_hidden(lp_tape* t, const lp_model* model, const lp_weights* w, const lp_batch* batch) {
+lp_tensor lp_model_hidden(lp_tape* t, const lp_model* model, const lp_weights* w,
+                          const lp_batch* batch) {
     const lp_model_shape* s = &model->shape;
     const lp__llama_shape shape = {s->heads, s->kv_heads, s->head_dim, s->norm_eps, s->rope_base};
     lp_attention_def attention = {.heads = s->heads,
@@ -52,14 +57,16 @@ lp_tensor lp_model_hidden(lp_tape* t, const lp_model* model, const lp_weights* w
                                   .slot = batch->slot};
     int64_t tokens;
     if (t->status != LP_OK) return NULL;
-    if (!LP__REQUIRE(t->ctx, weights_fit(s, w), "the weights are those of a model of another shape") ||
+    if (!LP__REQUIRE(t->ctx, weights_fit(s, w),
+                     "the weights are those of a model of another shape") ||
         !batch_ok(t->ctx, s, batch, &tokens))
         return lp__tape_fail(t, LP_INVALID);
     lp_tensor position = positions(t, batch, tokens);
     lp_tensor ids = lp_const_i32(t, tokens, 1, batch->tokens);
     lp_tensor x = lp_rows(t, w->embedding, ids);
     for (; attention.layer < s->layers; attention.layer++)
-        x = lp__llama_block_forward(t, &shape, &w->blocks[attention.layer], x, position, &attention);
+        x = lp__llama_block_forward(t, &shape, &w->blocks[attention.layer], x, position,
+                                    &attention);
     x = lp_rmsnorm(t, x, w->norm, s->norm_eps);
     if (x && batch->cache) {
         for (int64_t i = 0; i < batch->sequences; i++)
@@ -72,8 +79,8 @@ lp_tensor lp_model_logits(lp_tape* t, const lp_weights* w, lp_tensor hidden) {
     return lp_linear(t, hidden, w->head, NULL);
 }
 
-lp_tensor lp_model_log_prob(lp_tape* t, const lp_weights* w, lp_tensor hidden, lp_tensor target, double temperature,
-                            lp_tensor* entropy) {
+lp_tensor lp_model_log_prob(lp_tape* t, const lp_weights* w, lp_tensor hidden, lp_tensor target,
+                            double temperature, lp_tensor* entropy) {
     return lp_head_logp(t, hidden, w->head, target, temperature, entropy);
 }
 

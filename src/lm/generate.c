@@ -1,5 +1,5 @@
-/* Batched generation with a key-value cache. Each sequence has a slot and a random stream of its own; a finished one
- * leaves the batch. Equal prompts are computed once and copied. */
+/* Batched generation with a key-value cache. Each sequence has a slot and a random stream of its
+ * own; a finished one leaves the batch. Equal prompts are computed once and copied. */
 #include "lm/model.h"
 #include "lm/sampler.h"
 #include "tensor/tape.h"
@@ -8,26 +8,34 @@
 enum { COOKIE = 0x67656e21, PREFILL_TOKENS = 1024 };
 
 lp_generate_def lp_generate_def_default(void) {
-    return (lp_generate_def){.cookie = COOKIE, .max_new_tokens = 32, .temperature = 1.0, .top_p = 1.0};
+    return (lp_generate_def){
+        .cookie = COOKIE, .max_new_tokens = 32, .temperature = 1.0, .top_p = 1.0};
 }
 
-/* ---- checks ---------------------------------------------------------------------------------------- */
+/* ---- checks ---------------------------------------------------------------------------------- */
 
 static lp_status check_def(const lp_model* m, const lp_generate_def* d) {
     lp_ctx* ctx = m->ctx;
-    if (!LP__REQUIRE(ctx, d && d->cookie == COOKIE, "begin with lp_generate_def_default")) return LP_INVALID;
+    if (!LP__REQUIRE(ctx, d && d->cookie == COOKIE, "begin with lp_generate_def_default"))
+        return LP_INVALID;
     if (!(d->temperature == 0 || (d->temperature >= 1e-4 && d->temperature <= 1e6)))
-        return lp__fail(ctx, LP_INVALID, "temperature is %g: it must be 0 (the most likely token) or in [1e-4, 1e6]",
+        return lp__fail(ctx, LP_INVALID,
+                        "temperature is %g: it must be 0 (the most likely token) or in [1e-4, 1e6]",
                         d->temperature);
     if (!(d->top_p > 0 && d->top_p <= 1))
         return lp__fail(ctx, LP_INVALID, "top_p is %g: it must lie in (0, 1]", d->top_p);
-    if (d->top_k < 0) return lp__fail(ctx, LP_INVALID, "top_k is %lld: it must not be negative", (long long)d->top_k);
+    if (d->top_k < 0)
+        return lp__fail(ctx, LP_INVALID, "top_k is %lld: it must not be negative",
+                        (long long)d->top_k);
     if (m->shape.context < 2)
-        return lp__fail(ctx, LP_INVALID, "the context of this model is %lld token: no prompt and response fit into it",
-                        (long long)m->shape.context);
+        return lp__fail(
+            ctx, LP_INVALID,
+            "the context of this model is %lld token: no prompt and response fit into it",
+            (long long)m->shape.context);
     if (d->max_new_tokens < 1 || d->max_new_tokens >= m->shape.context)
         return lp__fail(ctx, LP_INVALID,
-                        "max_new_tokens is %lld: it must lie in 1..%lld, one less than the context of the model",
+                        "max_new_tokens is %lld: it must lie in 1..%lld, one less than the context "
+                        "of the model",
                         (long long)d->max_new_tokens, (long long)m->shape.context - 1);
     if (d->min_new_tokens < 0 || d->min_new_tokens > d->max_new_tokens)
         return lp__fail(ctx, LP_INVALID, "min_new_tokens is %lld: it must lie in 0..max_new_tokens",
@@ -35,36 +43,44 @@ static lp_status check_def(const lp_model* m, const lp_generate_def* d) {
     return LP_OK;
 }
 
-static lp_status check_prompt(const lp_model* m, int64_t max_new, int64_t i, int64_t length, const int32_t* tokens) {
+static lp_status check_prompt(const lp_model* m, int64_t max_new, int64_t i, int64_t length,
+                              const int32_t* tokens) {
     if (length > m->shape.context - max_new)
         return lp__fail(m->ctx, LP_INVALID,
-                        "prompt %lld has %lld tokens and max_new_tokens is %lld: together more than the context "
+                        "prompt %lld has %lld tokens and max_new_tokens is %lld: together more "
+                        "than the context "
                         "of %lld; shorten one of them",
-                        (long long)i + 1, (long long)length, (long long)max_new, (long long)m->shape.context);
+                        (long long)i + 1, (long long)length, (long long)max_new,
+                        (long long)m->shape.context);
     for (int64_t j = 0; j < length; j++) {
         if (tokens[j] < 0 || tokens[j] >= m->shape.vocab)
-            return lp__fail(m->ctx, LP_INVALID, "prompt %lld has token %d, outside the vocabulary of %lld",
+            return lp__fail(m->ctx, LP_INVALID,
+                            "prompt %lld has token %d, outside the vocabulary of %lld",
                             (long long)i + 1, (int)tokens[j], (long long)m->shape.vocab);
     }
     return LP_OK;
 }
 
-lp_status lp_generate_check(const lp_model* m, const lp_generate_def* def, int64_t sequences, const int64_t* offsets,
-                            const int32_t* tokens) {
+lp_status lp_generate_check(const lp_model* m, const lp_generate_def* def, int64_t sequences,
+                            const int64_t* offsets, const int32_t* tokens) {
     lp_status status = check_def(m, def);
     if (status != LP_OK || sequences == 0) return status;
     if (sequences < 0 || sequences > 1 << 24)
-        return lp__fail(m->ctx, LP_INVALID, "%lld sequences at once: it must be 0..%d", (long long)sequences, 1 << 24);
-    if (!LP__REQUIRE(m->ctx, offsets && tokens && offsets[0] >= 0, "prompts need tokens and offsets into them"))
+        return lp__fail(m->ctx, LP_INVALID, "%lld sequences at once: it must be 0..%d",
+                        (long long)sequences, 1 << 24);
+    if (!LP__REQUIRE(m->ctx, offsets && tokens && offsets[0] >= 0,
+                     "prompts need tokens and offsets into them"))
         return LP_INVALID;
     for (int64_t i = 0; status == LP_OK && i < sequences; i++) {
-        if (offsets[i + 1] <= offsets[i]) return lp__fail(m->ctx, LP_INVALID, "prompt %lld is empty", (long long)i + 1);
-        status = check_prompt(m, def->max_new_tokens, i, offsets[i + 1] - offsets[i], tokens + offsets[i]);
+        if (offsets[i + 1] <= offsets[i])
+            return lp__fail(m->ctx, LP_INVALID, "prompt %lld is empty", (long long)i + 1);
+        status = check_prompt(m, def->max_new_tokens, i, offsets[i + 1] - offsets[i],
+                              tokens + offsets[i]);
     }
     return status;
 }
 
-/* ---- a generator and its memory -------------------------------------------------------------------- */
+/* ---- a generator and its memory -------------------------------------------------------------- */
 
 struct lp_generator {
     lp_ctx* ctx;
@@ -126,8 +142,8 @@ static void* carve(char* block, size_t* used, int64_t count, size_t size) {
     return part;
 }
 
-/* Places the arrays of a run one behind the other; returns their bytes. block may be NULL. Sizes cannot overflow: a
- * model has no side, and a run no number of sequences, above 2^24. */
+/* Places the arrays of a run one behind the other; returns their bytes. block may be NULL. Sizes
+ * cannot overflow: a model has no side, and a run no number of sequences, above 2^24. */
 static size_t lay_out(lp_generator* g, char* block, int64_t tokens, int64_t longest) {
     const int64_t n = g->n, prefill = LP__MIN(tokens, LP__MAX(longest, (int64_t)PREFILL_TOKENS));
     size_t used = 0;
@@ -164,7 +180,8 @@ static lp_status begin(lp_generator* g, const int64_t* offsets, const int32_t* t
     if (n > 0) memcpy(g->tokens, tokens + offsets[0], (size_t)total * sizeof *tokens);
     for (int64_t i = 0; i <= n; i++) g->offsets[i] = offsets[i] - offsets[0];
     for (int64_t i = 0; i < n; i++) {
-        g->rng[i] = lp_rng_philox(g->def->seed, LP_FOR_ACTION, g->def->first_index + (uint64_t)i, g->def->round);
+        g->rng[i] = lp_rng_philox(g->def->seed, LP_FOR_ACTION, g->def->first_index + (uint64_t)i,
+                                  g->def->round);
         g->length[i] = 0;
     }
     g->sampler = (lp__sampler){.kernels = lp__ctx_kernels(g->ctx),
@@ -178,9 +195,11 @@ static lp_status begin(lp_generator* g, const int64_t* offsets, const int32_t* t
                     : lp_model_cache(g->model, (int32_t)n, rows, &g->cache);
 }
 
-/* ---- prompts --------------------------------------------------------------------------------------- */
+/* ---- prompts --------------------------------------------------------------------------------- */
 
-static int64_t prompt_length(const lp_generator* g, int64_t i) { return g->offsets[i + 1] - g->offsets[i]; }
+static int64_t prompt_length(const lp_generator* g, int64_t i) {
+    return g->offsets[i + 1] - g->offsets[i];
+}
 
 static bool same_prompt(const lp_generator* g, int64_t a, int64_t b) {
     return prompt_length(g, a) == prompt_length(g, b) &&
@@ -191,7 +210,8 @@ static bool same_prompt(const lp_generator* g, int64_t a, int64_t b) {
 /* The first sequence with the prompt of i: i itself if none of those before has it. */
 static int32_t find_leader(lp_generator* g, int64_t i) {
     uint64_t hash = 14695981039346656037u; /* FNV-1a, a token at a time */
-    for (int64_t j = g->offsets[i]; j < g->offsets[i + 1]; j++) hash = (hash ^ (uint32_t)g->tokens[j]) * 1099511628211u;
+    for (int64_t j = g->offsets[i]; j < g->offsets[i + 1]; j++)
+        hash = (hash ^ (uint32_t)g->tokens[j]) * 1099511628211u;
     for (uint64_t at = hash ^ hash >> 32;; at++) {
         int32_t* slot = &g->table[at & g->table_mask];
         if (*slot < 0) return *slot = (int32_t)i;
@@ -205,7 +225,8 @@ static lp_status prefill_chunk(lp_generator* g) {
     offsets[0] = 0;
     for (int64_t k = 0; k < g->active_count; k++) {
         const int64_t i = g->active[k], length = prompt_length(g, i);
-        memcpy(g->batch_tokens + offsets[k], g->tokens + g->offsets[i], (size_t)length * sizeof *g->tokens);
+        memcpy(g->batch_tokens + offsets[k], g->tokens + g->offsets[i],
+               (size_t)length * sizeof *g->tokens);
         offsets[k + 1] = offsets[k] + length;
     }
     const lp_batch batch = {g->active_count, offsets, g->batch_tokens, g->cache, g->active};
@@ -239,12 +260,13 @@ static lp_status prefill(lp_generator* g) {
     for (int64_t i = 0; status == LP_OK && i < g->n; i++) {
         if (g->leader[i] == i) continue;
         lp_kv_fork(g->cache, g->leader[i], (int32_t)i);
-        memcpy(g->state + i * width, g->state + g->leader[i] * width, (size_t)width * sizeof(float));
+        memcpy(g->state + i * width, g->state + g->leader[i] * width,
+               (size_t)width * sizeof(float));
     }
     return status;
 }
 
-/* ---- decoding -------------------------------------------------------------------------------------- */
+/* ---- decoding -------------------------------------------------------------------------------- */
 
 static void draw_row(void* user, int64_t index, int worker) {
     lp_generator* g = user;
@@ -255,8 +277,8 @@ static void draw_row(void* user, int64_t index, int worker) {
         if (lp_tokenizer_eos(tokenizer) >= 0) z[lp_tokenizer_eos(tokenizer)] = -INFINITY;
         if (lp_tokenizer_eot(tokenizer) >= 0) z[lp_tokenizer_eot(tokenizer)] = -INFINITY;
     }
-    g->drawn[at] =
-        lp__sampler_draw(&g->sampler, z, lp__worker_scratch(g->ctx, worker), &g->rng[i], &g->log_prob[at]);
+    g->drawn[at] = lp__sampler_draw(&g->sampler, z, lp__worker_scratch(g->ctx, worker), &g->rng[i],
+                                    &g->log_prob[at]);
 }
 
 /* Draws a token for each active sequence from its row of hidden, and drops those that are done. */
@@ -272,12 +294,14 @@ static lp_status draw(lp_generator* g, lp_tensor hidden) {
         const int32_t token = g->drawn[i * g->def->max_new_tokens + g->length[i]];
         if (token < 0)
             return lp__fail(g->ctx, LP_NONFINITE,
-                            "sequence %d: the logits of token %lld are not finite: the weights have diverged or are "
+                            "sequence %d: the logits of token %lld are not finite: the weights "
+                            "have diverged or are "
                             "damaged; go back to earlier ones, and lower the learning rate",
                             (int)i + 1, (long long)g->length[i] + 1);
         g->length[i]++;
         g->batch_tokens[left] = token;
-        if (!lp_model_ends(g->model, token) && g->length[i] < g->def->max_new_tokens) g->active[left++] = i;
+        if (!lp_model_ends(g->model, token) && g->length[i] < g->def->max_new_tokens)
+            g->active[left++] = i;
     }
     g->active_count = left;
     return LP_OK;
@@ -290,7 +314,8 @@ static lp_status decode(lp_generator* g) {
     lp_tape_reset(g->tape);
     lp_status status = draw(g, lp_const_f32(g->tape, g->n, g->model->shape.width, g->state));
     while (status == LP_OK && g->active_count > 0) {
-        const lp_batch batch = {g->active_count, g->batch_offsets, g->batch_tokens, g->cache, g->active};
+        const lp_batch batch = {g->active_count, g->batch_offsets, g->batch_tokens, g->cache,
+                                g->active};
         lp_tape_reset(g->tape);
         lp_tensor hidden = lp_model_hidden(g->tape, g->model, g->weights, &batch);
         status = hidden ? draw(g, hidden) : lp_tape_status(g->tape);
@@ -298,17 +323,23 @@ static lp_status decode(lp_generator* g) {
     return status;
 }
 
-/* ---- result ---------------------------------------------------------------------------------------- */
+/* ---- result ---------------------------------------------------------------------------------- */
 
-static void empty(lp_generation* out) { out->sequences = out->prompts.count = out->responses.count = 0; }
+static void empty(lp_generation* out) {
+    out->sequences = out->prompts.count = out->responses.count = 0;
+}
 
-/* Room for n sequences, each as long as it may become, so that no other run of these sizes asks for more. */
-static lp_status reserve(lp_ctx* ctx, lp_generation* out, int64_t n, int64_t prompt_tokens, int64_t max_new) {
+/* Room for n sequences, each as long as it may become, so that no other run of these sizes asks for
+ * more. */
+static lp_status reserve(lp_ctx* ctx, lp_generation* out, int64_t n, int64_t prompt_tokens,
+                         int64_t max_new) {
     if (n + 1 > out->sequence_room) {
         const size_t room = lp__grown((size_t)n + 1, (size_t)out->sequence_room);
-        int64_t* prompt_offsets = lp__realloc(ctx, out->prompt_offsets, room * sizeof *prompt_offsets);
+        int64_t* prompt_offsets =
+            lp__realloc(ctx, out->prompt_offsets, room * sizeof *prompt_offsets);
         if (prompt_offsets) out->prompt_offsets = prompt_offsets;
-        int64_t* response_offsets = lp__realloc(ctx, out->response_offsets, room * sizeof *response_offsets);
+        int64_t* response_offsets =
+            lp__realloc(ctx, out->response_offsets, room * sizeof *response_offsets);
         if (response_offsets) out->response_offsets = response_offsets;
         lp_finish* finish = lp__realloc(ctx, out->finish, room * sizeof *finish);
         if (finish) out->finish = finish;
@@ -340,14 +371,16 @@ static void collect(const lp_generator* g, lp_generation* out) {
         out->prompt_offsets[i] = g->offsets[i];
         out->response_offsets[i] = at;
         at += g->length[i];
-        out->finish[i] = lp_model_ends(g->model, g->drawn[at - 1]) ? LP_FINISH_STOP : LP_FINISH_LENGTH;
+        out->finish[i] =
+            lp_model_ends(g->model, g->drawn[at - 1]) ? LP_FINISH_STOP : LP_FINISH_LENGTH;
     }
     out->prompt_offsets[g->n] = g->offsets[g->n];
     out->response_offsets[g->n] = out->responses.count = at;
 }
 
-lp_status lp_generator_run(lp_generator* g, const lp_weights* weights, const lp_generate_def* def, int64_t sequences,
-                           const int64_t* offsets, const int32_t* tokens, lp_generation* out) {
+lp_status lp_generator_run(lp_generator* g, const lp_weights* weights, const lp_generate_def* def,
+                           int64_t sequences, const int64_t* offsets, const int32_t* tokens,
+                           lp_generation* out) {
     static const int64_t none[] = {0};
     lp_status status = lp_generate_check(g->model, def, sequences, offsets, tokens);
     g->weights = weights;
@@ -355,7 +388,8 @@ lp_status lp_generator_run(lp_generator* g, const lp_weights* weights, const lp_
     g->n = sequences;
     if (status == LP_OK) status = begin(g, sequences > 0 ? offsets : none, tokens);
     empty(out); /* and not before: the prompts may have been in it */
-    if (status == LP_OK) status = reserve(g->ctx, out, sequences, g->offsets[sequences], def->max_new_tokens);
+    if (status == LP_OK)
+        status = reserve(g->ctx, out, sequences, g->offsets[sequences], def->max_new_tokens);
     g->drawn = out->responses.ids;
     g->log_prob = out->log_probs;
     if (status == LP_OK && sequences > 0) status = prefill(g);
@@ -364,8 +398,9 @@ lp_status lp_generator_run(lp_generator* g, const lp_weights* weights, const lp_
     return status;
 }
 
-lp_status lp_generate(const lp_model* model, const lp_weights* weights, const lp_generate_def* def, int64_t sequences,
-                      const int64_t* offsets, const int32_t* tokens, lp_generation* out) {
+lp_status lp_generate(const lp_model* model, const lp_weights* weights, const lp_generate_def* def,
+                      int64_t sequences, const int64_t* offsets, const int32_t* tokens,
+                      lp_generation* out) {
     lp_generator* g;
     lp_status status = lp_generator_create(model, &g);
     if (status == LP_OK) {

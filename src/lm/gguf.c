@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 
-/* ---- opening --------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static lp__gguf* blank(lp_ctx* ctx, const char* path) {
     lp__gguf* g = lp__calloc(ctx, 1, sizeof *g);
@@ -69,7 +69,7 @@ void lp__gguf_close(lp__gguf* g) {
     lp__free(g->ctx, g);
 }
 
-/* ---- metadata -------------------------------------------------------------------------------------- */
+/* ---- metadata -------------------------------------------------------------------------------- */
 
 static const char* type_name(uint32_t type) {
     switch (type) {
@@ -213,7 +213,7 @@ lp_status lp__gguf_bool_if(const lp__gguf* g, const char* key, bool* out) {
     return lp__gguf_find(g, key) ? lp__gguf_bool(g, key, out) : LP_OK;
 }
 
-/* ---- tensors --------------------------------------------------------------------------------------- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 const lp__gguf_tensor* lp__gguf_tensor_find(const lp__gguf* g, const char* name) {
     int64_t i = lp__names_find(&g->tensor_names, lp__string_of(name));

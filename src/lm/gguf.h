@@ -8,7 +8,7 @@
 
 #include "text/names.h"
 
-/* ---- types ----------------------------------------------------------------------------------------- */
+/* ---- types ----------------------------------------------------------------------------------- */
 
 /* Value types of metadata: name, number in the file, bytes of one element (0: no fixed size). */
 #define LP__GGUF_TYPE_MAP(X)                                                                       \
@@ -70,7 +70,7 @@ bool lp__ggml_type_block(uint32_t type, uint32_t* elements, uint32_t* bytes);
  * dequantize; false if the type is not one of F32, F16, BF16, Q8_0, Q4_0, Q4_1. */
 bool lp__ggml_to_f32(uint32_t type, const void* blocks, int64_t count, float* out);
 
-/* ---- a parsed file --------------------------------------------------------------------------------- */
+/* ---- a parsed file --------------------------------------------------------------------------- */
 
 /* One key of the metadata. A number is in the field of its kind; an array's elements are
  * little-endian at array, or, of strings, at strings. */
@@ -91,9 +91,10 @@ typedef struct lp__gguf_tensor {
     lp__string name; /* terminated */
     uint32_t type;   /* lp__ggml_type */
     int n_dims;      /* 1..4 */
-    int64_t dims[4]; /* outermost first, as PyTorch says them; the file has them the other way round */
-    int64_t rows;    /* the product of all dimensions but the last */
-    int64_t cols;    /* the last dimension, whose elements are contiguous */
+    int64_t
+        dims[4];  /* outermost first, as PyTorch says them; the file has them the other way round */
+    int64_t rows; /* the product of all dimensions but the last */
+    int64_t cols; /* the last dimension, whose elements are contiguous */
     uint64_t offset; /* of the data, in the file */
     uint64_t row_bytes, bytes;
 } lp__gguf_tensor;
@@ -124,7 +125,7 @@ void lp__gguf_close(lp__gguf* gguf); /* NULL is allowed */
  * closed. */
 lp_status lp__gguf_read(lp__gguf* gguf);
 
-/* ---- metadata -------------------------------------------------------------------------------------- */
+/* ---- metadata -------------------------------------------------------------------------------- */
 
 /* NULL if the key is not there. */
 const lp__gguf_value* lp__gguf_find(const lp__gguf* gguf, const char* key);
@@ -147,7 +148,7 @@ lp_status lp__gguf_u32_if(const lp__gguf* gguf, const char* key, uint32_t* out);
 lp_status lp__gguf_f32_if(const lp__gguf* gguf, const char* key, float* out);
 lp_status lp__gguf_bool_if(const lp__gguf* gguf, const char* key, bool* out);
 
-/* ---- tensors --------------------------------------------------------------------------------------- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 /* NULL if there is none of that name. */
 const lp__gguf_tensor* lp__gguf_tensor_find(const lp__gguf* gguf, const char* name);
@@ -162,7 +163,7 @@ lp_status lp__gguf_tensor_get(const lp__gguf* gguf, const char* name, int64_t ro
 lp_status lp__gguf_rows(const lp__gguf* gguf, const lp__gguf_tensor* tensor, int64_t first,
                         int64_t count, float* out);
 
-/* ---- tokenizer ------------------------------------------------------------------------------------- */
+/* ---- tokenizer ------------------------------------------------------------------------------- */
 
 struct lp_tokenizer;
 /* The tokenizer that the metadata describes. LP_UNSUPPORTED: not byte-level BPE, or a pre-tokenizer

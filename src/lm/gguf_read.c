@@ -10,7 +10,7 @@
 #define ALIGNMENT_LIMIT (1u << 20)
 #define WINDOW_BYTES    ((size_t)65536)
 
-/* ---- reading forward ------------------------------------------------------------------------------- */
+/* ---- reading forward ------------------------------------------------------------------------- */
 
 typedef struct reader {
     lp__gguf* gguf;
@@ -20,9 +20,7 @@ typedef struct reader {
     size_t window_bytes;
 } reader;
 
-static uint64_t remaining(const reader* r) {
-    return r->gguf->size - r->at;
-}
+static uint64_t remaining(const reader* r) { return r->gguf->size - r->at; }
 
 static lp_status need(const reader* r, uint64_t bytes, const char* what) {
     if (bytes <= remaining(r)) return LP_OK;
@@ -104,7 +102,7 @@ static lp_status take_name(reader* r, lp__string* out, uint64_t limit, const cha
                     r->gguf->path, what, (unsigned long long)where);
 }
 
-/* ---- metadata -------------------------------------------------------------------------------------- */
+/* ---- metadata -------------------------------------------------------------------------------- */
 
 /* Bytes of one element; 0 for strings and arrays; false for a number that is no type. */
 static bool type_bytes(uint32_t type, uint32_t* bytes) {
@@ -252,7 +250,7 @@ static lp_status read_alignment(lp__gguf* g) {
     return LP_OK;
 }
 
-/* ---- tensor directory ------------------------------------------------------------------------------ */
+/* ---- tensor directory ------------------------------------------------------------------------ */
 
 /* rows, cols and sizes from the dimensions and the type. */
 static lp_status measure(const lp__gguf* g, lp__gguf_tensor* t) {
@@ -367,7 +365,7 @@ static lp_status read_tensors(reader* r, uint64_t count) {
     return place_tensors(g, r->at);
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static lp_status read_header(reader* r, uint64_t* tensors, uint64_t* values) {
     lp__gguf* g = r->gguf;

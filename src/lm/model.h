@@ -23,8 +23,8 @@ struct lp_weights {
     lp__llama_block* blocks; /* [layers] */
 };
 
-/* The status of reading a part of a file that is there: what it lacks is no file that was not found, so LP_NOT_FOUND
- * becomes LP_FORMAT, with the same message. */
+/* The status of reading a part of a file that is there: what it lacks is no file that was not
+ * found, so LP_NOT_FOUND becomes LP_FORMAT, with the same message. */
 lp_status lp__model_part(lp_ctx* ctx, lp_status status);
 
 /* Whether the file has the tensors of its shape, each of the right size, and no other. */

@@ -1,5 +1,5 @@
-/* Sampling. What is not kept becomes -inf; what remains is drawn by the inverse of its cumulative sum, in order of
- * token ids, so that the draw does not depend on how the kept set was found. */
+/* Sampling. What is not kept becomes -inf; what remains is drawn by the inverse of its cumulative
+ * sum, in order of token ids, so that the draw does not depend on how the kept set was found. */
 #include "lm/sampler.h"
 #include "tensor/tape.h"
 #include <stdlib.h>
@@ -18,7 +18,8 @@ static int falling(const void* a, const void* b) {
     return x->id < y->id ? -1 : 1;
 }
 
-/* The first k of the falling order, without sorting what is left out: a heap whose root is the last of those kept. */
+/* The first k of the falling order, without sorting what is left out: a heap whose root is the last
+ * of those kept. */
 static int64_t select_top(int64_t n, const float* z, int64_t k, candidate* kept) {
     int64_t count = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -26,7 +27,8 @@ static int64_t select_top(int64_t n, const float* z, int64_t k, candidate* kept)
         int64_t at;
         if (count < k) { /* append and sift up */
             at = count++;
-            for (int64_t up = (at - 1) / 2; at > 0 && falling(&kept[up], &c) < 0; up = (at - 1) / 2) {
+            for (int64_t up = (at - 1) / 2; at > 0 && falling(&kept[up], &c) < 0;
+                 up = (at - 1) / 2) {
                 kept[at] = kept[up];
                 at = up;
             }
@@ -81,7 +83,8 @@ static int32_t first_maximum(int64_t n, const float* z) {
     return (int32_t)best;
 }
 
-int32_t lp__sampler_draw(const lp__sampler* s, float* z, void* scratch, lp_rng* rng, float* log_prob) {
+int32_t lp__sampler_draw(const lp__sampler* s, float* z, void* scratch, lp_rng* rng,
+                         float* log_prob) {
     const bool greedy = s->temperature <= 0;
     if (has_nan(s->vocab, z)) return -1; /* no order has a place for it */
     if (!greedy && s->temperature != 1.0) {

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One matrix of a block: its field, its name here (Hugging Face's) and in GGUF, how many rows and columns. */
+/* One matrix of a block: its field, its name here (Hugging Face's) and in GGUF, how many rows and
+ * columns. */
 typedef enum side { WIDTH, INTERMEDIATE, Q_WIDTH, KV_WIDTH, ONE } side;
 
 typedef struct block_row {
@@ -24,14 +25,16 @@ static const block_row block_table[] = {
     {offsetof(lp__llama_block, k), "self_attn.k_proj", "attn_k", KV_WIDTH, WIDTH, true},
     {offsetof(lp__llama_block, v), "self_attn.v_proj", "attn_v", KV_WIDTH, WIDTH, false},
     {offsetof(lp__llama_block, o), "self_attn.o_proj", "attn_output", WIDTH, Q_WIDTH, false},
-    {offsetof(lp__llama_block, mlp_norm), "post_attention_layernorm", "ffn_norm", ONE, WIDTH, false},
+    {offsetof(lp__llama_block, mlp_norm), "post_attention_layernorm", "ffn_norm", ONE, WIDTH,
+     false},
     {offsetof(lp__llama_block, gate), "mlp.gate_proj", "ffn_gate", INTERMEDIATE, WIDTH, false},
     {offsetof(lp__llama_block, up), "mlp.up_proj", "ffn_up", INTERMEDIATE, WIDTH, false},
     {offsetof(lp__llama_block, down), "mlp.down_proj", "ffn_down", WIDTH, INTERMEDIATE, false},
 };
 enum { BLOCK_ROWS = sizeof block_table / sizeof *block_table, NAME_BYTES = 80 };
 
-static const char EMBEDDING[] = "model.embed_tokens.weight", HEAD[] = "lm_head.weight", NORM[] = "model.norm.weight";
+static const char EMBEDDING[] = "model.embed_tokens.weight", HEAD[] = "lm_head.weight",
+                  NORM[] = "model.norm.weight";
 
 static int64_t side_size(const lp_model_shape* s, side x) {
     switch (x) {
@@ -52,7 +55,8 @@ static lp_status stopped(lp_ctx* ctx) {
     return lp_cancelled(ctx) ? lp__fail(ctx, LP_CANCELLED, "cancelled") : LP_OK;
 }
 
-/* Memory comes filled with zeros, which takes its time: between two layers it looks whether to stop. */
+/* Memory comes filled with zeros, which takes its time: between two layers it looks whether to
+ * stop. */
 static lp_status bind(lp_weights* w) {
     const lp_model_shape* s = &w->model->shape;
     w->embedding = w->head = lp_param(w->params, EMBEDDING, s->vocab, s->width);
@@ -69,9 +73,11 @@ static lp_status bind(lp_weights* w) {
         if (status != LP_OK) return status;
         for (int i = 0; i < BLOCK_ROWS; i++) {
             char name[NAME_BYTES];
-            snprintf(name, sizeof name, "model.layers.%lld.%s.weight", (long long)layer, block_table[i].name);
+            snprintf(name, sizeof name, "model.layers.%lld.%s.weight", (long long)layer,
+                     block_table[i].name);
             lp_tensor* field = block_field(&w->blocks[layer], &block_table[i]);
-            *field = lp_param(w->params, name, side_size(s, block_table[i].rows), side_size(s, block_table[i].cols));
+            *field = lp_param(w->params, name, side_size(s, block_table[i].rows),
+                              side_size(s, block_table[i].cols));
             if (!*field) return LP_NOMEM;
         }
     }
@@ -104,10 +110,10 @@ void lp_weights_destroy(lp_weights* w) {
 
 lp_params* lp_weights_params(const lp_weights* weights) { return weights->params; }
 
-/* ---- reading --------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
-/* GGUF stores the rows of q and k of a head as (0, half, 1, half + 1, ...): rotary pairs side by side. Row 2 i + j of
- * a head goes back to row j half + i. */
+/* GGUF stores the rows of q and k of a head as (0, half, 1, half + 1, ...): rotary pairs side by
+ * side. Row 2 i + j of a head goes back to row j half + i. */
 static lp_status unrotate(lp_ctx* ctx, int64_t rows, int64_t cols, int64_t head_dim, float* x) {
     const size_t head_bytes = (size_t)(head_dim * cols) * sizeof(float);
     float* head = lp__alloc(ctx, head_bytes);
@@ -116,7 +122,8 @@ static lp_status unrotate(lp_ctx* ctx, int64_t rows, int64_t cols, int64_t head_
     for (int64_t h = 0; h < rows; h += head_dim) {
         memcpy(head, x + h * cols, head_bytes);
         for (int64_t r = 0; r < head_dim; r++)
-            memcpy(x + (h + (r % 2) * half + r / 2) * cols, head + r * cols, (size_t)cols * sizeof(float));
+            memcpy(x + (h + (r % 2) * half + r / 2) * cols, head + r * cols,
+                   (size_t)cols * sizeof(float));
     }
     lp__free(ctx, head);
     return LP_OK;
@@ -153,12 +160,14 @@ static lp_status read_tensor(const lp_model* m, const char* gguf_name, bool rota
         const int64_t bad = status == LP_OK ? first_bad(x, n * cols) : -1;
         if (bad >= 0)
             status = lp__fail(m->ctx, LP_FORMAT,
-                              "%s: tensor \"%s\" has %s at [%lld, %lld]: the file is damaged, or its training has "
+                              "%s: tensor \"%s\" has %s at [%lld, %lld]: the file is damaged, or "
+                              "its training has "
                               "diverged",
                               m->gguf->path, gguf_name, isnan(x[bad]) ? "a NaN" : "an infinity",
                               (long long)(i + bad / cols), (long long)(bad % cols));
     }
-    if (status == LP_OK && rotary) status = unrotate(m->ctx, to->rows, cols, m->shape.head_dim, lp_f32(to));
+    if (status == LP_OK && rotary)
+        status = unrotate(m->ctx, to->rows, cols, m->shape.head_dim, lp_f32(to));
     return status;
 }
 
@@ -167,21 +176,27 @@ static lp_status check_count(const lp_model* m) {
     const int64_t want = m->shape.layers * BLOCK_ROWS + 2 + !m->shape.tied;
     if (m->gguf->tensor_count == want) return LP_OK;
     return lp__fail(m->ctx, LP_UNSUPPORTED,
-                    "%s: %lld tensors, but a Llama model of %lld layers without biases has %lld", m->gguf->path,
-                    (long long)m->gguf->tensor_count, (long long)m->shape.layers, (long long)want);
+                    "%s: %lld tensors, but a Llama model of %lld layers without biases has %lld",
+                    m->gguf->path, (long long)m->gguf->tensor_count, (long long)m->shape.layers,
+                    (long long)want);
 }
 
-/* Shapes are compared with the file when it is opened, so that a claim in the metadata costs nothing. */
+/* Shapes are compared with the file when it is opened, so that a claim in the metadata costs
+ * nothing. */
 static lp_status check_shapes(const lp_model* m) {
     const lp_model_shape* s = &m->shape;
     const lp__gguf_tensor* found;
-    lp_status status = lp__gguf_tensor_get(m->gguf, "token_embd.weight", s->vocab, s->width, &found);
-    if (status == LP_OK && !s->tied) status = lp__gguf_tensor_get(m->gguf, "output.weight", s->vocab, s->width, &found);
-    if (status == LP_OK) status = lp__gguf_tensor_get(m->gguf, "output_norm.weight", 1, s->width, &found);
+    lp_status status =
+        lp__gguf_tensor_get(m->gguf, "token_embd.weight", s->vocab, s->width, &found);
+    if (status == LP_OK && !s->tied)
+        status = lp__gguf_tensor_get(m->gguf, "output.weight", s->vocab, s->width, &found);
+    if (status == LP_OK)
+        status = lp__gguf_tensor_get(m->gguf, "output_norm.weight", 1, s->width, &found);
     for (int64_t layer = 0; status == LP_OK && layer < s->layers; layer++) {
         for (int i = 0; status == LP_OK && i < BLOCK_ROWS; i++) {
             char name[NAME_BYTES];
-            snprintf(name, sizeof name, "blk.%lld.%s.weight", (long long)layer, block_table[i].gguf);
+            snprintf(name, sizeof name, "blk.%lld.%s.weight", (long long)layer,
+                     block_table[i].gguf);
             status = lp__gguf_tensor_get(m->gguf, name, side_size(s, block_table[i].rows),
                                          side_size(s, block_table[i].cols), &found);
         }
@@ -205,8 +220,10 @@ lp_status lp_model_load_weights(lp_model* m, bool trainable, lp_weights** out) {
     for (int64_t layer = 0; status == LP_OK && layer < m->shape.layers; layer++) {
         for (int i = 0; status == LP_OK && i < BLOCK_ROWS; i++) {
             char name[NAME_BYTES];
-            snprintf(name, sizeof name, "blk.%lld.%s.weight", (long long)layer, block_table[i].gguf);
-            status = read_tensor(m, name, block_table[i].rotary, *block_field(&w->blocks[layer], &block_table[i]));
+            snprintf(name, sizeof name, "blk.%lld.%s.weight", (long long)layer,
+                     block_table[i].gguf);
+            status = read_tensor(m, name, block_table[i].rotary,
+                                 *block_field(&w->blocks[layer], &block_table[i]));
         }
     }
     if (status != LP_OK) {
@@ -236,20 +253,22 @@ lp_status lp_weights_clone(const lp_weights* weights, bool trainable, lp_weights
     return LP_OK;
 }
 
-/* ---- writing --------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static lp_status save_config(const lp_model* m, const char* folder) {
     const lp_model_shape* s = &m->shape;
     const lp_tokenizer* tokenizer = m->tokenizer;
     json_t* config = json_pack(
-        "{s:[s], s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:b, s:b, s:b, s:s}",
-        "architectures", "LlamaForCausalLM", "model_type", "llama", "hidden_act", "silu", "hidden_size",
-        (json_int_t)s->width, "intermediate_size", (json_int_t)s->intermediate, "num_hidden_layers",
-        (json_int_t)s->layers, "num_attention_heads", (json_int_t)s->heads, "num_key_value_heads",
-        (json_int_t)s->kv_heads, "head_dim", (json_int_t)s->head_dim, "vocab_size", (json_int_t)s->vocab,
-        "max_position_embeddings", (json_int_t)s->context, "rms_norm_eps", s->norm_eps, "rope_theta", s->rope_base,
-        "torch_dtype", "float32",
-        "tie_word_embeddings", (int)s->tied, "attention_bias", 0, "mlp_bias", 0, "transformers_version", "4.45.2");
+        "{s:[s], s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:b, s:b, s:b, "
+        "s:s}",
+        "architectures", "LlamaForCausalLM", "model_type", "llama", "hidden_act", "silu",
+        "hidden_size", (json_int_t)s->width, "intermediate_size", (json_int_t)s->intermediate,
+        "num_hidden_layers", (json_int_t)s->layers, "num_attention_heads", (json_int_t)s->heads,
+        "num_key_value_heads", (json_int_t)s->kv_heads, "head_dim", (json_int_t)s->head_dim,
+        "vocab_size", (json_int_t)s->vocab, "max_position_embeddings", (json_int_t)s->context,
+        "rms_norm_eps", s->norm_eps, "rope_theta", s->rope_base, "torch_dtype", "float32",
+        "tie_word_embeddings", (int)s->tied, "attention_bias", 0, "mlp_bias", 0,
+        "transformers_version", "4.45.2");
     if (config && lp_tokenizer_bos(tokenizer) >= 0)
         json_object_set_new(config, "bos_token_id", json_integer(lp_tokenizer_bos(tokenizer)));
     if (config && lp_tokenizer_eos(tokenizer) >= 0)
@@ -258,8 +277,10 @@ static lp_status save_config(const lp_model* m, const char* folder) {
     json_decref(config);
     char* path = lp__path(m->ctx, folder, "config.json");
     lp__writer writer;
-    lp_status status = text && path ? lp__writer_open(m->ctx, &writer, path)
-                                    : lp__fail(m->ctx, LP_NOMEM, "out of memory while writing %s/config.json", folder);
+    lp_status status =
+        text && path
+            ? lp__writer_open(m->ctx, &writer, path)
+            : lp__fail(m->ctx, LP_NOMEM, "out of memory while writing %s/config.json", folder);
     if (status == LP_OK) {
         lp__writer_write(&writer, text, strlen(text));
         lp__writer_write(&writer, "\n", 1);
@@ -272,6 +293,7 @@ static lp_status save_config(const lp_model* m, const char* folder) {
 
 lp_status lp_model_save(const lp_model* m, const lp_weights* w, const char* folder) {
     lp_status status = lp__mkdirs(m->ctx, folder);
-    if (status == LP_OK) status = lp__params_save_part(w->params, folder, "model.safetensors", "model.", HEAD);
+    if (status == LP_OK)
+        status = lp__params_save_part(w->params, folder, "model.safetensors", "model.", HEAD);
     return status == LP_OK ? save_config(m, folder) : status;
 }

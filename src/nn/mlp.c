@@ -18,8 +18,8 @@ static double dot(int64_t n, const double* x, const double* y) {
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-/* Makes the n vectors of length m, v[i] at v + i m, orthonormal, one after the other (modified Gram-Schmidt). The diagonal
- * of R is positive, as after torch's correction of signs. */
+/* Makes the n vectors of length m, v[i] at v + i m, orthonormal, one after the other (modified
+ * Gram-Schmidt). The diagonal of R is positive, as after torch's correction of signs. */
 static lp_status orthonormalise(lp_ctx* ctx, int64_t n, int64_t m, double* v) {
     for (int64_t i = 0; i < n; i++) {
         if (lp_cancelled(ctx)) return lp__fail(ctx, LP_CANCELLED, "cancelled");
@@ -71,18 +71,20 @@ lp_mlp_def lp_mlp_def_default(void) {
 static lp_status check(lp_ctx* ctx, const lp_mlp_def* d) {
     if (!LP__REQUIRE(ctx, d->cookie == COOKIE, "begin with lp_mlp_def_default")) return LP_INVALID;
     const double widest = 1 << 20;
-    lp__range ranges[3 + LP_MLP_LAYERS] = {{"hidden_layers", d->hidden_layers, 0, LP_MLP_LAYERS - 1},
-                                           {"inputs", (double)d->inputs, 1, widest},
-                                           {"outputs", (double)d->outputs, 1, widest}};
+    lp__range ranges[3 + LP_MLP_LAYERS] = {
+        {"hidden_layers", d->hidden_layers, 0, LP_MLP_LAYERS - 1},
+        {"inputs", (double)d->inputs, 1, widest},
+        {"outputs", (double)d->outputs, 1, widest}};
     size_t count = 3;
     for (int i = 0; i < d->hidden_layers && i < LP_MLP_LAYERS - 1; i++)
-        ranges[count++] = (lp__range){"the width of a hidden layer", (double)d->hidden[i], 1, widest};
+        ranges[count++] =
+            (lp__range){"the width of a hidden layer", (double)d->hidden[i], 1, widest};
     return lp__ranges_check(ctx, ranges, count);
 }
 
 /* Layer l, its weight drawn if it was made now. */
-static lp_status make_layer(lp_params* params, const char* prefix, int l, int64_t in, int64_t out, double gain,
-                            lp_rng* rng, lp_mlp* mlp) {
+static lp_status make_layer(lp_params* params, const char* prefix, int l, int64_t in, int64_t out,
+                            double gain, lp_rng* rng, lp_mlp* mlp) {
     char name[NAME_BYTES];
     snprintf(name, sizeof name, "%s.%d.weight", prefix, l);
     const bool made = !lp_params_find(params, name);
@@ -90,20 +92,24 @@ static lp_status make_layer(lp_params* params, const char* prefix, int l, int64_
     snprintf(name, sizeof name, "%s.%d.bias", prefix, l);
     mlp->bias[l] = lp_param(params, name, 1, out);
     if (!mlp->weight[l] || !mlp->bias[l]) return LP_NOMEM;
-    return made && rng ? lp_init_orthogonal(lp_params_ctx(params), mlp->weight[l], gain, rng) : LP_OK;
+    return made && rng ? lp_init_orthogonal(lp_params_ctx(params), mlp->weight[l], gain, rng)
+                       : LP_OK;
 }
 
-lp_status lp_mlp_create(lp_params* params, const char* prefix, const lp_mlp_def* def, lp_rng* rng, lp_mlp* mlp) {
+lp_status lp_mlp_create(lp_params* params, const char* prefix, const lp_mlp_def* def, lp_rng* rng,
+                        lp_mlp* mlp) {
     lp_ctx* ctx = lp_params_ctx(params);
     lp_status status = check(ctx, def);
-    if (status == LP_OK && !LP__REQUIRE(ctx, strlen(prefix) < NAME_BYTES - 16, "a prefix of at most 100 bytes"))
+    if (status == LP_OK &&
+        !LP__REQUIRE(ctx, strlen(prefix) < NAME_BYTES - 16, "a prefix of at most 100 bytes"))
         status = LP_INVALID;
     *mlp = (lp_mlp){.layers = def->hidden_layers + 1, .activation = def->activation};
     int64_t in = def->inputs;
     for (int l = 0; status == LP_OK && l < mlp->layers; l++) {
         const bool last = l + 1 == mlp->layers;
         const int64_t out = last ? def->outputs : def->hidden[l];
-        status = make_layer(params, prefix, l, in, out, last ? def->output_gain : def->hidden_gain, rng, mlp);
+        status = make_layer(params, prefix, l, in, out, last ? def->output_gain : def->hidden_gain,
+                            rng, mlp);
         in = out;
     }
     return status;

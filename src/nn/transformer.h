@@ -15,9 +15,10 @@ typedef struct lp__llama_block {
     lp_tensor attention_norm, q, k, v, o, mlp_norm, gate, up, down;
 } lp__llama_block;
 
-/* x [tokens, width] -> the same shape; position [tokens, 1] of LP_I32. attention says which rows are a sequence, and
- * where the cache is. */
-lp_tensor lp__llama_block_forward(lp_tape* t, const lp__llama_shape* shape, const lp__llama_block* w, lp_tensor x,
-                                  lp_tensor position, const lp_attention_def* attention);
+/* x [tokens, width] -> the same shape; position [tokens, 1] of LP_I32. attention says which rows
+ * are a sequence, and where the cache is. */
+lp_tensor lp__llama_block_forward(lp_tape* t, const lp__llama_shape* shape,
+                                  const lp__llama_block* w, lp_tensor x, lp_tensor position,
+                                  const lp_attention_def* attention);
 
 #endif

@@ -3,8 +3,9 @@
 #include <math.h>
 
 /* RolloutBuffer.compute_returns_and_advantage */
-void lp_gae_rollout(int64_t T, int64_t N, const float* reward, const float* value, const bool* ended,
-                    const float* last_value, double gamma, double lambda, float* advantage, float* returns) {
+void lp_gae_rollout(int64_t T, int64_t N, const float* reward, const float* value,
+                    const bool* ended, const float* last_value, double gamma, double lambda,
+                    float* advantage, float* returns) {
     for (int64_t i = 0; i < N; i++) {
         double next_advantage = 0, next_value = (double)last_value[i];
         for (int64_t t = T - 1; t >= 0; t--) {

@@ -19,12 +19,14 @@ static lp_tensor sample_categorical(lp_tape* t, lp_tensor log_p, lp_rng* rng) {
     lp__node* a = p ? lp__leaf(t, LP_I32, p->rows, 1) : NULL;
     if (!a) return NULL;
     for (int64_t i = 0; i < p->rows; i++) {
-        const int64_t choice = p->type == LP_F64 ? lp_rng_choice_f64(rng, lp_f64(p) + i * p->cols, p->cols)
-                                                 : lp_rng_choice_f32(rng, lp_f32(p) + i * p->cols, p->cols);
+        const int64_t choice = p->type == LP_F64
+                                   ? lp_rng_choice_f64(rng, lp_f64(p) + i * p->cols, p->cols)
+                                   : lp_rng_choice_f32(rng, lp_f32(p) + i * p->cols, p->cols);
         if (choice < 0)
-            return lp__tape_fail(t, lp__fail(t->ctx, LP_NONFINITE,
-                                             "row %lld has no finite positive probability to sample from",
-                                             (long long)i));
+            return lp__tape_fail(
+                t, lp__fail(t->ctx, LP_NONFINITE,
+                            "row %lld has no finite positive probability to sample from",
+                            (long long)i));
         ((int32_t*)a->t.data)[i] = (int32_t)choice;
     }
     return &a->t;

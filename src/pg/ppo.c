@@ -1,12 +1,12 @@
-/* PPO's arithmetic on ragged token sequences, as TRL 0.11.4's PPOTrainer does it on padded ones. Each function here is
- * named after its counterpart there in the comment above it. */
+/* PPO's arithmetic on ragged token sequences, as TRL 0.11.4's PPOTrainer does it on padded ones.
+ * Each function here is named after its counterpart there in the comment above it. */
 #include "base/base.h"
 #include <logpi/pg.h>
 #include <math.h>
 
 /* PPOTrainer._kl_penalty */
-void lp_kl_per_token(lp_kl_penalty kind, int64_t n, const float* log_prob, const float* ref_log_prob,
-                     const float* full, float* kl) {
+void lp_kl_per_token(lp_kl_penalty kind, int64_t n, const float* log_prob,
+                     const float* ref_log_prob, const float* full, float* kl) {
     for (int64_t i = 0; i < n; i++) {
         const float k1 = log_prob[i] - ref_log_prob[i];
         switch (kind) {
@@ -22,14 +22,15 @@ void lp_kl_per_token(lp_kl_penalty kind, int64_t n, const float* log_prob, const
 void lp_token_rewards(int64_t sequences, const int64_t* offsets, const float* kl, double kl_coef,
                       const double* scores, float* rewards) {
     for (int64_t s = 0; s < sequences; s++) {
-        for (int64_t i = offsets[s]; i < offsets[s + 1]; i++) rewards[i] = (float)(-kl_coef * (double)kl[i]);
+        for (int64_t i = offsets[s]; i < offsets[s + 1]; i++)
+            rewards[i] = (float)(-kl_coef * (double)kl[i]);
         if (offsets[s] < offsets[s + 1]) rewards[offsets[s + 1] - 1] += (float)scores[s];
     }
 }
 
 /* PPOTrainer.compute_advantages, without its whitening */
-void lp_gae(int64_t sequences, const int64_t* offsets, const float* rewards, const float* values, double gamma,
-            double lambda, float* advantages, float* returns) {
+void lp_gae(int64_t sequences, const int64_t* offsets, const float* rewards, const float* values,
+            double gamma, double lambda, float* advantages, float* returns) {
     for (int64_t s = 0; s < sequences; s++) {
         double advantage = 0, next_value = 0;
         for (int64_t i = offsets[s + 1] - 1; i >= offsets[s]; i--) {
@@ -53,7 +54,8 @@ void lp_whiten(int64_t n, float* x, bool shift_mean) {
     mean /= (double)n;
     for (int64_t i = 0; i < n; i++) square += ((double)x[i] - mean) * ((double)x[i] - mean);
     const double scale = 1.0 / sqrt(square / (double)(n - 1) + 1e-8);
-    for (int64_t i = 0; i < n; i++) x[i] = (float)(((double)x[i] - mean) * scale + (shift_mean ? 0.0 : mean));
+    for (int64_t i = 0; i < n; i++)
+        x[i] = (float)(((double)x[i] - mean) * scale + (shift_mean ? 0.0 : mean));
 }
 
 /* PPOTrainer.loss */
@@ -78,16 +80,20 @@ void lp_spread_add(lp_spread* s, double x) {
     s->square += delta * (x - s->mean);
 }
 
-double lp_spread_var(const lp_spread* s) { return s->n > 1 ? s->square / (double)(s->n - 1) : (double)NAN; }
+double lp_spread_var(const lp_spread* s) {
+    return s->n > 1 ? s->square / (double)(s->n - 1) : (double)NAN;
+}
 
-void lp_ppo_sums_add(lp_ppo_sums* sums, int64_t n, const float* log_prob, const float* value, const float* entropy,
-                     const lp_ppo_loss_def* def) {
+void lp_ppo_sums_add(lp_ppo_sums* sums, int64_t n, const float* log_prob, const float* value,
+                     const float* entropy, const lp_ppo_loss_def* def) {
     for (int64_t i = 0; i < n; i++) {
-        const double log_ratio = (double)log_prob[i] - (double)def->old_log_prob[i], ratio = exp(log_ratio);
+        const double log_ratio = (double)log_prob[i] - (double)def->old_log_prob[i],
+                     ratio = exp(log_ratio);
         const double advantage = (double)def->advantage[i], returns = (double)def->returns[i];
         const double v = (double)value[i], old = (double)def->old_value[i];
         const double bounded = fmin(fmax(ratio, 1.0 - def->clip_range), 1.0 + def->clip_range);
-        const double bounded_v = fmin(fmax(v, old - def->clip_range_value), old + def->clip_range_value);
+        const double bounded_v =
+            fmin(fmax(v, old - def->clip_range_value), old + def->clip_range_value);
         const double loss = -advantage * ratio, clipped_loss = -advantage * bounded;
         const double error = (v - returns) * (v - returns);
         const double clipped_error = (bounded_v - returns) * (bounded_v - returns);

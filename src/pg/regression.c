@@ -1,5 +1,6 @@
-/* Softmax and logistic regression, the supervised twins of the softmax policy. Their gradients are written out here once
- * more and share nothing with the policy's, so that each can be held against the other. */
+/* Softmax and logistic regression, the supervised twins of the softmax policy. Their gradients are
+ * written out here once more and share nothing with the policy's, so that each can be held against
+ * the other. */
 #include "base/base.h"
 #include <logpi/pg.h>
 #include <math.h>
@@ -11,8 +12,8 @@ static double logit(int64_t d, int64_t k, const double* theta, const double* x, 
     return z;
 }
 
-/* log sum_j exp(z_j) = m + log sum_j exp(z_j - m), m the largest logit. Logits are computed again rather than kept: no
- * room for them is asked of the caller. */
+/* log sum_j exp(z_j) = m + log sum_j exp(z_j - m), m the largest logit. Logits are computed again
+ * rather than kept: no room for them is asked of the caller. */
 static double log_sum_exp(int64_t d, int64_t k, const double* theta, const double* x) {
     double max = -(double)INFINITY, sum = 0;
     for (int64_t j = 0; j < k; j++) max = fmax(max, logit(d, k, theta, x, j));
@@ -20,8 +21,8 @@ static double log_sum_exp(int64_t d, int64_t k, const double* theta, const doubl
     return max + log(sum);
 }
 
-double lp_softmax_regression_loss(int64_t d, int64_t k, int64_t n, const double* theta, const double* x,
-                                  const int32_t* y) {
+double lp_softmax_regression_loss(int64_t d, int64_t k, int64_t n, const double* theta,
+                                  const double* x, const int32_t* y) {
     double sum = 0;
     for (int64_t i = 0; i < n; i++) {
         const double* xi = x + i * d;
@@ -30,8 +31,8 @@ double lp_softmax_regression_loss(int64_t d, int64_t k, int64_t n, const double*
     return sum / (double)n;
 }
 
-void lp_softmax_regression_grad(int64_t d, int64_t k, int64_t n, const double* theta, const double* x,
-                                const int32_t* y, double* grad) {
+void lp_softmax_regression_grad(int64_t d, int64_t k, int64_t n, const double* theta,
+                                const double* x, const int32_t* y, double* grad) {
     for (int64_t i = 0; i < d * k; i++) grad[i] = 0;
     for (int64_t i = 0; i < n; i++) {
         const double* xi = x + i * d;
@@ -44,8 +45,8 @@ void lp_softmax_regression_grad(int64_t d, int64_t k, int64_t n, const double* t
     }
 }
 
-void lp_softmax_regression_update(int64_t d, int64_t k, int64_t n, double* theta, const double* x, const int32_t* y,
-                                  double eta, double* grad) {
+void lp_softmax_regression_update(int64_t d, int64_t k, int64_t n, double* theta, const double* x,
+                                  const int32_t* y, double eta, double* grad) {
     lp_softmax_regression_grad(d, k, n, theta, x, y, grad);
     for (int64_t i = 0; i < d * k; i++) theta[i] -= eta * grad[i];
 }
@@ -57,26 +58,33 @@ static double sigmoid(double z) {
 }
 
 /* -(y log p + (1 - y) log(1 - p)) = log(1 + exp(z)) - y z */
-static double surprise(double z, int32_t y) { return fmax(z, 0.0) + log1p(exp(-fabs(z))) - (y ? z : 0.0); }
+static double surprise(double z, int32_t y) {
+    return fmax(z, 0.0) + log1p(exp(-fabs(z))) - (y ? z : 0.0);
+}
 
-double lp_logistic_prob(int64_t d, const double* theta, const double* x) { return sigmoid(logit(d, 1, theta, x, 0)); }
+double lp_logistic_prob(int64_t d, const double* theta, const double* x) {
+    return sigmoid(logit(d, 1, theta, x, 0));
+}
 
-double lp_logistic_loss(int64_t d, int64_t n, const double* theta, const double* x, const int32_t* y) {
+double lp_logistic_loss(int64_t d, int64_t n, const double* theta, const double* x,
+                        const int32_t* y) {
     double sum = 0;
     for (int64_t i = 0; i < n; i++) sum += surprise(logit(d, 1, theta, x + i * d, 0), y[i]);
     return sum / (double)n;
 }
 
-void lp_logistic_grad(int64_t d, int64_t n, const double* theta, const double* x, const int32_t* y, double* grad) {
+void lp_logistic_grad(int64_t d, int64_t n, const double* theta, const double* x, const int32_t* y,
+                      double* grad) {
     for (int64_t l = 0; l < d; l++) grad[l] = 0;
     for (int64_t i = 0; i < n; i++) {
-        const double error = (lp_logistic_prob(d, theta, x + i * d) - (y[i] ? 1.0 : 0.0)) / (double)n;
+        const double error =
+            (lp_logistic_prob(d, theta, x + i * d) - (y[i] ? 1.0 : 0.0)) / (double)n;
         for (int64_t l = 0; l < d; l++) grad[l] += error * x[i * d + l];
     }
 }
 
-void lp_logistic_update(int64_t d, int64_t n, double* theta, const double* x, const int32_t* y, double eta,
-                        double* grad) {
+void lp_logistic_update(int64_t d, int64_t n, double* theta, const double* x, const int32_t* y,
+                        double eta, double* grad) {
     lp_logistic_grad(d, n, theta, x, y, grad);
     for (int64_t l = 0; l < d; l++) theta[l] -= eta * grad[l];
 }

@@ -17,7 +17,8 @@ static double maximum(int64_t k, const double* z) {
     return max;
 }
 
-void lp_softmax_policy_probs(int64_t d, int64_t k, const double* theta, const double* x, double* p) {
+void lp_softmax_policy_probs(int64_t d, int64_t k, const double* theta, const double* x,
+                             double* p) {
     logits(d, k, theta, x, p);
     const double max = maximum(k, p);
     double sum = 0;
@@ -28,8 +29,10 @@ void lp_softmax_policy_probs(int64_t d, int64_t k, const double* theta, const do
     for (int64_t j = 0; j < k; j++) p[j] /= sum;
 }
 
-double lp_softmax_policy_log_prob(int64_t d, int64_t k, const double* theta, const double* x, int64_t a) {
-    /* no room for k logits is asked of the caller: the sum is rescaled whenever a larger logit comes */
+double lp_softmax_policy_log_prob(int64_t d, int64_t k, const double* theta, const double* x,
+                                  int64_t a) {
+    /* no room for k logits is asked of the caller: the sum is rescaled whenever a larger logit
+     * comes */
     double max = -(double)INFINITY, sum = 0, chosen = 0;
     for (int64_t j = 0; j < k; j++) {
         double z = 0;
@@ -45,18 +48,22 @@ double lp_softmax_policy_log_prob(int64_t d, int64_t k, const double* theta, con
     return chosen - max - log(sum);
 }
 
-int64_t lp_softmax_policy_sample(lp_rng* rng, int64_t k, const double* p) { return lp_rng_choice_f64(rng, p, k); }
+int64_t lp_softmax_policy_sample(lp_rng* rng, int64_t k, const double* p) {
+    return lp_rng_choice_f64(rng, p, k);
+}
 
-void lp_softmax_policy_grad(int64_t d, int64_t k, const double* x, const double* p, int64_t a, double* grad) {
+void lp_softmax_policy_grad(int64_t d, int64_t k, const double* x, const double* p, int64_t a,
+                            double* grad) {
     for (int64_t i = 0; i < d; i++) {
         for (int64_t j = 0; j < k; j++) grad[i * k + j] = x[i] * ((j == a ? 1.0 : 0.0) - p[j]);
     }
 }
 
-void lp_softmax_policy_update(int64_t d, int64_t k, double* theta, const double* x, const double* p, int64_t a,
-                              double eta, double advantage) {
+void lp_softmax_policy_update(int64_t d, int64_t k, double* theta, const double* x, const double* p,
+                              int64_t a, double eta, double advantage) {
     const double step = eta * advantage;
     for (int64_t i = 0; i < d; i++) {
-        for (int64_t j = 0; j < k; j++) theta[i * k + j] += step * (x[i] * ((j == a ? 1.0 : 0.0) - p[j]));
+        for (int64_t j = 0; j < k; j++)
+            theta[i * k + j] += step * (x[i] * ((j == a ? 1.0 : 0.0) - p[j]));
     }
 }

@@ -1,5 +1,5 @@
-/* config.yaml: the settings of a run. Scalars are written so that YAML 1.1 and 1.2 read them alike: 1e-05 has a point,
- * and a text that could be taken for something else has quotes. */
+/* config.yaml: the settings of a run. Scalars are written so that YAML 1.1 and 1.2 read them alike:
+ * 1e-05 has a point, and a text that could be taken for something else has quotes. */
 #include "run/options.h"
 #include <math.h>
 #include <stdio.h>
@@ -19,7 +19,8 @@ static void write_real(FILE* f, double x) {
     fprintf(f, "%s%s%s%s", text, point, exponent ? "e" : "", exponent ? exponent : "");
 }
 
-/* The character that text begins with; *bytes: of how many. A byte that begins none stands for itself. */
+/* The character that text begins with; *bytes: of how many. A byte that begins none stands for
+ * itself. */
 static unsigned long character(const char* text, size_t* bytes) {
     const unsigned char lead = (unsigned char)text[0];
     const size_t n = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
@@ -48,8 +49,10 @@ static void write_quoted(FILE* f, const char* text) {
 
 /* A word that YAML cannot take for a number, a truth value, null, or its own signs. */
 static bool is_plain(const char* text) {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", more[] = "0123456789_-./";
-    static const char* const reserved[] = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"};
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
+                      more[] = "0123456789_-./";
+    static const char* const reserved[] = {"y",   "n",    "yes",   "no",  "on",
+                                           "off", "true", "false", "null"};
     for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++) {
         if (strcasecmp(text, reserved[i]) == 0) return false;
     }
@@ -145,14 +148,16 @@ static void write_all(FILE* f, const lp_options* options, const lp_setting* more
     }
 }
 
-lp_status lp_options_save(lp_ctx* ctx, const lp_options* options, const lp_setting* more, int count, const char* path) {
+lp_status lp_options_save(lp_ctx* ctx, const lp_options* options, const lp_setting* more, int count,
+                          const char* path) {
     char* text = NULL;
     size_t bytes = 0;
     FILE* f = open_memstream(&text, &bytes);
     if (f) write_all(f, options, more, count);
     const bool failed = !f || ferror(f);
     lp_status status = LP_OK;
-    if ((f && fclose(f) != 0) || failed) status = lp__fail(ctx, LP_NOMEM, "out of memory while writing %s", path);
+    if ((f && fclose(f) != 0) || failed)
+        status = lp__fail(ctx, LP_NOMEM, "out of memory while writing %s", path);
     lp__writer writer;
     if (status == LP_OK) status = lp__writer_open(ctx, &writer, path);
     if (status == LP_OK) {

@@ -16,7 +16,8 @@ static json_t* object(const lp_metric* metrics, int count) {
     int bad = root == NULL;
     for (int i = 0; i < count && !bad; i++) {
         json_t* value = metrics[i].n > 0 ? json_array() : number(metrics[i].value);
-        for (int64_t j = 0; j < metrics[i].n; j++) bad |= json_array_append_new(value, number(metrics[i].values[j]));
+        for (int64_t j = 0; j < metrics[i].n; j++)
+            bad |= json_array_append_new(value, number(metrics[i].values[j]));
         bad |= json_object_set_new(root, metrics[i].name, value);
     }
     if (!bad) return root;

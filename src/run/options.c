@@ -17,7 +17,7 @@ typedef lp__option option;
 #define RANGE_SCHEDULE        RANGE_REAL
 #define RANGE_INTS            RANGE_INT
 static const option table[] = {
-#define LP_OPTION(scope, name, type, standard, low, high, argument, help) \
+#define LP_OPTION(scope, name, type, standard, low, high, argument, help)                          \
     {LP_SCOPE_##scope, name, type, standard, argument, help, RANGE_##type(low, high)},
 #include "run/options.inc"
 #undef LP_OPTION
@@ -79,7 +79,8 @@ const char* lp_nearest(const char* word, const char* const* words, int count) {
     const size_t length = strlen(word);
     int least = LP__MAX((int)length / 2, 1) + 1;
     for (int i = 0; i < count && length > 0; i++) {
-        const bool begins = length > 1 && strncasecmp(words[i], word, length) == 0; /* an abbreviation */
+        const bool begins =
+            length > 1 && strncasecmp(words[i], word, length) == 0; /* an abbreviation */
         const int d = begins ? 1 : distance(word, words[i]);
         if (d < least) {
             least = d;
@@ -98,12 +99,14 @@ static lp_status unknown(lp_ctx* ctx, lp_scope scope, const char* name, size_t l
         if (table[i].scope == scope) names[count++] = table[i].name;
     }
     const char* nearest = lp_nearest(word, names, count);
-    return nearest ? lp__fail(ctx, LP_INVALID, "unknown option --%s; did you mean --%s?", word, nearest)
-                   : lp__fail(ctx, LP_INVALID, "unknown option --%s; see --help", word);
+    return nearest
+               ? lp__fail(ctx, LP_INVALID, "unknown option --%s; did you mean --%s?", word, nearest)
+               : lp__fail(ctx, LP_INVALID, "unknown option --%s; see --help", word);
 }
 
-/* Whether a text is a number as people write it: a sign, digits and, if it need not be whole, a point and an exponent.
- * strtod and strtoll alone would take spaces in front, hexadecimal digits and "nan". */
+/* Whether a text is a number as people write it: a sign, digits and, if it need not be whole, a
+ * point and an exponent. strtod and strtoll alone would take spaces in front, hexadecimal digits
+ * and "nan". */
 static bool is_decimal(const char* text, bool whole) {
     static const char digits[] = "0123456789";
     text += *text == '+' || *text == '-';
@@ -142,10 +145,13 @@ static const char* schedule_number(const char* text, bool* linear) {
     return *linear ? text + sizeof LINEAR - 1 : text;
 }
 
-double lp__schedule_read(const char* text, bool* linear) { return strtod(schedule_number(text, linear), NULL); }
+double lp__schedule_read(const char* text, bool* linear) {
+    return strtod(schedule_number(text, linear), NULL);
+}
 
 static lp_status outside(lp_ctx* ctx, const option* o, const char* text) {
-    return lp__fail(ctx, LP_INVALID, "--%s is %.60s: it must lie in [%.15g, %.15g]", o->name, text, o->low, o->high);
+    return lp__fail(ctx, LP_INVALID, "--%s is %.60s: it must lie in [%.15g, %.15g]", o->name, text,
+                    o->low, o->high);
 }
 
 static lp_status check_schedule(lp_ctx* ctx, const option* o, const char* text) {
@@ -153,14 +159,16 @@ static lp_status check_schedule(lp_ctx* ctx, const option* o, const char* text) 
     const char* number = schedule_number(text, &linear);
     if (!is_decimal(number, false))
         return lp__fail(ctx, LP_INVALID,
-                        "--%s is \"%.60s\": it must be a number in decimal digits (0.001), or lin_ and a number "
+                        "--%s is \"%.60s\": it must be a number in decimal digits (0.001), or lin_ "
+                        "and a number "
                         "(lin_0.001), which falls to 0 with the steps that are left",
                         o->name, text);
     const double x = strtod(number, NULL);
     return x >= o->low && x <= o->high ? LP_OK : outside(ctx, o, text);
 }
 
-/* The next number of "64,64": into *value; *text moves behind it and its comma, and becomes NULL after the last. */
+/* The next number of "64,64": into *value; *text moves behind it and its comma, and becomes NULL
+ * after the last. */
 static bool next_int(const option* o, const char** text, int64_t* value) {
     char word[32];
     const size_t length = strcspn(*text, ",");
@@ -168,16 +176,18 @@ static bool next_int(const option* o, const char** text, int64_t* value) {
     *text = (*text)[length] ? *text + length + 1 : NULL;
     errno = 0;
     *value = strtoll(word, NULL, 10);
-    return length < sizeof word && is_decimal(word, true) && !errno && *value >= o->least && *value <= o->most;
+    return length < sizeof word && is_decimal(word, true) && !errno && *value >= o->least &&
+           *value <= o->most;
 }
 
 static lp_status check_ints(lp_ctx* ctx, const option* o, const char* text) {
     int64_t value;
     for (const char* at = *text ? text : NULL; at;) { /* an empty list is one, too */
         if (next_int(o, &at, &value)) continue;
-        return lp__fail(ctx, LP_INVALID,
-                        "--%s is \"%.60s\": it must be whole numbers in [%lld, %lld] with a comma in between", o->name,
-                        text, (long long)o->least, (long long)o->most);
+        return lp__fail(
+            ctx, LP_INVALID,
+            "--%s is \"%.60s\": it must be whole numbers in [%lld, %lld] with a comma in between",
+            o->name, text, (long long)o->least, (long long)o->most);
     }
     return LP_OK;
 }
@@ -186,17 +196,20 @@ static lp_status check_value(lp_ctx* ctx, const option* o, const char* text) {
     if (o->type == SCHEDULE) return check_schedule(ctx, o, text);
     if (o->type == INTS) return check_ints(ctx, o, text);
     if (o->type == FLAG && strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
-        return lp__fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be true or false", o->name, text);
+        return lp__fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be true or false", o->name,
+                        text);
     if (o->type == CHOICE && word_index(o->argument, text) < 0)
-        return lp__fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be one of %s", o->name, text, o->argument);
+        return lp__fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be one of %s", o->name, text,
+                        o->argument);
     if ((o->type == INT || o->type == REAL) && !is_decimal(text, o->type == INT))
-        return lp__fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be a %snumber in decimal digits", o->name, text,
+        return lp__fail(ctx, LP_INVALID,
+                        "--%s is \"%.60s\": it must be a %snumber in decimal digits", o->name, text,
                         o->type == INT ? "whole " : "");
     errno = 0; /* ERANGE: past int64, which some ranges reach to */
     const long long whole = o->type == INT ? strtoll(text, NULL, 10) : 0;
     if (o->type == INT && (errno || whole < o->least || whole > o->most))
-        return lp__fail(ctx, LP_INVALID, "--%s is %.60s: it must lie in [%lld, %lld]", o->name, text,
-                        (long long)o->least, (long long)o->most);
+        return lp__fail(ctx, LP_INVALID, "--%s is %.60s: it must lie in [%lld, %lld]", o->name,
+                        text, (long long)o->least, (long long)o->most);
     const double real = o->type == REAL ? strtod(text, NULL) : 0;
     return o->type == REAL && !(real >= o->low && real <= o->high) ? outside(ctx, o, text) : LP_OK;
 }
@@ -208,19 +221,24 @@ static lp_status parse_one(lp_options* options, int argc, char* const* argv, int
     const size_t length = equals ? (size_t)(equals - name) : strlen(name);
     int index = find(options->scope, name, length);
     const char* text = equals ? equals + 1 : NULL;
-    if (index < 0 && length > 3 && strncmp(name, "no", 2) == 0 && (name[2] == '-' || name[2] == '_')) {
+    if (index < 0 && length > 3 && strncmp(name, "no", 2) == 0 &&
+        (name[2] == '-' || name[2] == '_')) {
         index = find(options->scope, name + 3, length - 3);
         if (index >= 0 && table[index].type != FLAG) index = -1;
         if (index >= 0 && equals)
-            return lp__fail(options->ctx, LP_INVALID, "--no-%s takes no value; --%s=%.60s says it without \"no\"",
-                            table[index].name, table[index].name, strcmp(text, "false") == 0 ? "true" : "false");
+            return lp__fail(options->ctx, LP_INVALID,
+                            "--no-%s takes no value; --%s=%.60s says it without \"no\"",
+                            table[index].name, table[index].name,
+                            strcmp(text, "false") == 0 ? "true" : "false");
         if (index >= 0) text = "false";
     }
     if (index < 0) return unknown(options->ctx, options->scope, name, length);
     const option* o = &table[index];
     if (!text && o->type == FLAG) text = "true";
     if (!text) {
-        if (*at + 1 >= argc) return lp__fail(options->ctx, LP_INVALID, "--%s needs a value: %s", o->name, o->argument);
+        if (*at + 1 >= argc)
+            return lp__fail(options->ctx, LP_INVALID, "--%s needs a value: %s", o->name,
+                            o->argument);
         text = argv[++*at];
     }
     lp_status status = check_value(options->ctx, o, text);
@@ -234,13 +252,15 @@ static lp_status parse_one(lp_options* options, int argc, char* const* argv, int
 bool lp_options_want_help(lp_scope scope, int argc, char* const* argv) {
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) return true;
-        const int index = strncmp(argv[i], "--", 2) == 0 ? find(scope, argv[i] + 2, strlen(argv[i] + 2)) : -1;
+        const int index =
+            strncmp(argv[i], "--", 2) == 0 ? find(scope, argv[i] + 2, strlen(argv[i] + 2)) : -1;
         i += index >= 0 && table[index].type != FLAG; /* its value */
     }
     return false;
 }
 
-lp_status lp_options_parse(lp_ctx* ctx, lp_scope scope, int argc, char* const* argv, lp_options** out) {
+lp_status lp_options_parse(lp_ctx* ctx, lp_scope scope, int argc, char* const* argv,
+                           lp_options** out) {
     *out = NULL;
     lp_options* options = lp__calloc(ctx, 1, sizeof *options);
     if (!options) return LP_NOMEM;
@@ -251,7 +271,8 @@ lp_status lp_options_parse(lp_ctx* ctx, lp_scope scope, int argc, char* const* a
     for (int i = 0; status == LP_OK && i < argc; i++) {
         if (words_only || strncmp(argv[i], "--", 2) != 0) {
             if (!words_only && argv[i][0] == '-' && argv[i][1] != 0) {
-                status = lp__fail(ctx, LP_INVALID, "unknown option %.60s: options begin with --", argv[i]);
+                status = lp__fail(ctx, LP_INVALID, "unknown option %.60s: options begin with --",
+                                  argv[i]);
             } else {
                 options->items[options->count++] = (given){-1, argv[i]};
             }
@@ -275,7 +296,7 @@ void lp_options_destroy(lp_options* options) {
     lp__free(options->ctx, options);
 }
 
-/* ---- values ---------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 const option* lp__options_row(const lp_options* options, int index) {
     for (int i = 0; i < (int)OPTIONS; i++) {
@@ -286,7 +307,9 @@ const option* lp__options_row(const lp_options* options, int index) {
 
 static const option* row(const lp_options* options, const char* name) {
     const int index = find(options->scope, name, strlen(name));
-    return LP__REQUIRE(options->ctx, index >= 0, "no option of this name in this scope") ? &table[index] : NULL;
+    return LP__REQUIRE(options->ctx, index >= 0, "no option of this name in this scope")
+               ? &table[index]
+               : NULL;
 }
 
 static const char* text_of(const lp_options* options, const option* o) {
@@ -296,7 +319,9 @@ static const char* text_of(const lp_options* options, const option* o) {
     return o->standard;
 }
 
-bool lp_options_given(const lp_options* options, const char* name) { return lp_options_count(options, name) > 0; }
+bool lp_options_given(const lp_options* options, const char* name) {
+    return lp_options_count(options, name) > 0;
+}
 
 double lp_options_real(const lp_options* options, const char* name) {
     const option* o = row(options, name);
@@ -350,7 +375,8 @@ static const char* item(const lp_options* options, int table_index, int index, i
     const char* found = NULL;
     *count = 0;
     for (int i = 0; i < options->count; i++) {
-        if (options->items[i].index == table_index && (*count)++ == index) found = options->items[i].text;
+        if (options->items[i].index == table_index && (*count)++ == index)
+            found = options->items[i].text;
     }
     return found;
 }
@@ -379,7 +405,7 @@ const char* lp_options_positional(const lp_options* options, int index) {
     return item(options, -1, index, &count);
 }
 
-/* ---- help ------------------------------------------------------------------------------------------ */
+/* ---- help ------------------------------------------------------------------------------------ */
 
 static int help_line(char* to, size_t room, const option* o) {
     char left[MAX_NAME + 32], standard[MAX_NAME] = "";

@@ -1,6 +1,7 @@
-/* Gradient check: the tape's gradient of sum(loss * r) + sum(x^2) over the inputs x, r a fixed random matrix, in double
- * against central differences in every element of every input, and in float against the one in double. The squares come
- * last, so that backward finds a gradient in every input already, which it must add to and not replace. */
+/* Gradient check: the tape's gradient of sum(loss * r) + sum(x^2) over the inputs x, r a fixed
+ * random matrix, in double against central differences in every element of every input, and in
+ * float against the one in double. The squares come last, so that backward finds a gradient in
+ * every input already, which it must add to and not replace. */
 #include "tensor/tape.h"
 
 static const double STEP = 1e-5;
@@ -25,9 +26,11 @@ static lp_tensor evaluate(check* k, lp_tensor* in) {
         k->weights = lp__alloc(k->ctx, (size_t)k->outputs * sizeof(double));
         if (!k->weights) return lp__tape_fail(k->tape, LP_NOMEM);
         lp_rng rng = lp_rng_philox(1, LP_FOR_TEST, 99, 0);
-        for (int64_t j = 0; j < k->outputs; j++) k->weights[j] = (double)(float)(lp_rng_uniform(&rng) + 0.5);
+        for (int64_t j = 0; j < k->outputs; j++)
+            k->weights[j] = (double)(float)(lp_rng_uniform(&rng) + 0.5);
     }
-    lp_tensor sum = lp_sum(k->tape, lp_mul(k->tape, y, lp_const_f64(k->tape, y->rows, y->cols, k->weights)));
+    lp_tensor sum =
+        lp_sum(k->tape, lp_mul(k->tape, y, lp_const_f64(k->tape, y->rows, y->cols, k->weights)));
     for (int i = 0; i < k->c->inputs; i++)
         sum = lp_add(k->tape, sum, lp_sum(k->tape, lp_square(k->tape, in[i])));
     return sum;
@@ -53,7 +56,8 @@ static lp_status differentiate(check* k, lp_dtype type, double* const* grads) {
     const lp_status status = lp_backward(tape, evaluate(k, in));
     k->tape = own;
     for (int i = 0; status == LP_OK && i < k->c->inputs; i++) {
-        for (int64_t j = 0; j < in[i]->rows * in[i]->cols; j++) grads[i][j] = lp_grad_at(in[i], 0, j);
+        for (int64_t j = 0; j < in[i]->rows * in[i]->cols; j++)
+            grads[i][j] = lp_grad_at(in[i], 0, j);
     }
     lp_tape_destroy(tape);
     return status;
@@ -68,8 +72,10 @@ static void compare_numeric(check* k, double* const* grads, lp_gradcheck_result*
         const int64_t cols = k->c->shape[i][1];
         for (int64_t j = 0; j < input_size(k, i); j++) {
             double* x = &k->values[i][j];
-            const double numeric = (value_at(k, x, *x + STEP) - value_at(k, x, *x - STEP)) / (2 * STEP);
-            const double error = or_infinite(fabs(grads[i][j] - numeric) / fmax(1.0, fabs(numeric)));
+            const double numeric =
+                (value_at(k, x, *x + STEP) - value_at(k, x, *x - STEP)) / (2 * STEP);
+            const double error =
+                or_infinite(fabs(grads[i][j] - numeric) / fmax(1.0, fabs(numeric)));
             if (error <= result->worst) continue;
             result->worst = error;
             result->input = i;
@@ -79,7 +85,8 @@ static void compare_numeric(check* k, double* const* grads, lp_gradcheck_result*
     }
 }
 
-static void compare_float(const check* k, double* const* grads, double* const* in_float, lp_gradcheck_result* result) {
+static void compare_float(const check* k, double* const* grads, double* const* in_float,
+                          lp_gradcheck_result* result) {
     for (int i = 0; i < k->c->inputs; i++) {
         double largest = 1, worst = 0;
         for (int64_t j = 0; j < input_size(k, i); j++) {
@@ -92,9 +99,11 @@ static void compare_float(const check* k, double* const* grads, double* const* i
     }
 }
 
-lp_status lp_gradcheck_run(lp_ctx* ctx, const lp_gradcheck_case* c, uint64_t seed, lp_gradcheck_result* result) {
+lp_status lp_gradcheck_run(lp_ctx* ctx, const lp_gradcheck_case* c, uint64_t seed,
+                           lp_gradcheck_result* result) {
     *result = (lp_gradcheck_result){0};
-    if (!LP__REQUIRE(ctx, c->inputs >= 1 && c->inputs <= LP__MAX_INPUTS, "a case has 1 to 4 inputs"))
+    if (!LP__REQUIRE(ctx, c->inputs >= 1 && c->inputs <= LP__MAX_INPUTS,
+                     "a case has 1 to 4 inputs"))
         return LP_INVALID;
     check k = {.ctx = ctx, .c = c, .tape = lp_tape_create(ctx, LP_F64)};
     double *grads[LP__MAX_INPUTS] = {0}, *in_float[LP__MAX_INPUTS] = {0};

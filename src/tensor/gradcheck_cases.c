@@ -1,8 +1,8 @@
-/* The gradcheck case of each op, in the order of ops.inc. An op with several ways to be called (broadcasts, an
- * optional bias) has a case a way, each named "op" or "op/way". */
+/* The gradcheck case of each op, in the order of ops.inc. An op with several ways to be called
+ * (broadcasts, an optional bias) has a case a way, each named "op" or "op/way". */
 #include "tensor/tape.h"
 
-#define UNARY_CASE(op) \
+#define UNARY_CASE(op)                                                                             \
     static lp_tensor op##_case(lp_tape* t, const lp_tensor* in) { return lp_##op(t, in[0]); }
 UNARY_CASE(neg)
 UNARY_CASE(exp)
@@ -21,7 +21,7 @@ UNARY_CASE(softmax)
 UNARY_CASE(log_softmax)
 UNARY_CASE(row_entropy)
 
-#define BINARY_CASE(op) \
+#define BINARY_CASE(op)                                                                            \
     static lp_tensor op##_case(lp_tape* t, const lp_tensor* in) { return lp_##op(t, in[0], in[1]); }
 BINARY_CASE(add)
 BINARY_CASE(sub)
@@ -35,9 +35,15 @@ BINARY_CASE(row_kl)
 
 static lp_tensor scale_case(lp_tape* t, const lp_tensor* in) { return lp_scale(t, in[0], -1.7); }
 static lp_tensor shift_case(lp_tape* t, const lp_tensor* in) { return lp_shift(t, in[0], 0.3); }
-static lp_tensor clamp_case(lp_tape* t, const lp_tensor* in) { return lp_clamp(t, in[0], -0.5, 0.4); }
-static lp_tensor linear_case(lp_tape* t, const lp_tensor* in) { return lp_linear(t, in[0], in[1], NULL); }
-static lp_tensor linear_bias_case(lp_tape* t, const lp_tensor* in) { return lp_linear(t, in[0], in[1], in[2]); }
+static lp_tensor clamp_case(lp_tape* t, const lp_tensor* in) {
+    return lp_clamp(t, in[0], -0.5, 0.4);
+}
+static lp_tensor linear_case(lp_tape* t, const lp_tensor* in) {
+    return lp_linear(t, in[0], in[1], NULL);
+}
+static lp_tensor linear_bias_case(lp_tape* t, const lp_tensor* in) {
+    return lp_linear(t, in[0], in[1], in[2]);
+}
 
 static lp_tensor rows_case(lp_tape* t, const lp_tensor* in) {
     static const int32_t index[] = {2, 0, 2, 3};
@@ -49,7 +55,9 @@ static lp_tensor pick_case(lp_tape* t, const lp_tensor* in) {
     return lp_pick(t, in[0], lp_const_i32(t, 3, 1, index));
 }
 
-static lp_tensor rmsnorm_case(lp_tape* t, const lp_tensor* in) { return lp_rmsnorm(t, in[0], in[1], 1e-3); }
+static lp_tensor rmsnorm_case(lp_tape* t, const lp_tensor* in) {
+    return lp_rmsnorm(t, in[0], in[1], 1e-3);
+}
 
 static lp_tensor rope_case(lp_tape* t, const lp_tensor* in) {
     static const int32_t position[] = {0, 1, 7};
@@ -70,19 +78,27 @@ static lp_tensor head_logp_case(lp_tape* t, const lp_tensor* in) {
 
 /* 39 numbers are two vectors and a rest, on every instruction set */
 /* two layers; the second has half of the first one's bias */
-static lp_tensor mlp_case_of(lp_tape* t, const lp_tensor* in, lp_activation activation, int layers) {
+static lp_tensor mlp_case_of(lp_tape* t, const lp_tensor* in, lp_activation activation,
+                             int layers) {
     const lp_mlp mlp = {layers, activation, {in[1], in[3]}, {in[2], lp_scale(t, in[2], 0.5)}};
     return lp_mlp_forward(t, &mlp, in[0]);
 }
-static lp_tensor mlp_case(lp_tape* t, const lp_tensor* in) { return mlp_case_of(t, in, LP_TANH, 2); }
-static lp_tensor mlp_relu_case(lp_tape* t, const lp_tensor* in) { return mlp_case_of(t, in, LP_RELU, 2); }
+static lp_tensor mlp_case(lp_tape* t, const lp_tensor* in) {
+    return mlp_case_of(t, in, LP_TANH, 2);
+}
+static lp_tensor mlp_relu_case(lp_tape* t, const lp_tensor* in) {
+    return mlp_case_of(t, in, LP_RELU, 2);
+}
 
+/* clang-format off */
 #define ONE(name) {#name, 1, {{3, 13}}, -1, 1, name##_case}
 #define ONE_POSITIVE(name) {#name, 1, {{3, 13}}, 0.5, 2, name##_case}
 #define TWO(name) \
-    {#name, 2, {{3, 13}, {3, 13}}, 0.5, 2, name##_case}, {#name "/row", 2, {{3, 13}, {1, 13}}, 0.5, 2, name##_case}, \
-        {#name "/column", 2, {{3, 13}, {3, 1}}, 0.5, 2, name##_case},                                            \
-        {#name "/scalar", 2, {{3, 13}, {1, 1}}, 0.5, 2, name##_case}
+    {#name, 2, {{3, 13}, {3, 13}}, 0.5, 2, name##_case}, \
+    {#name "/row", 2, {{3, 13}, {1, 13}}, 0.5, 2, name##_case}, \
+    {#name "/column", 2, {{3, 13}, {3, 1}}, 0.5, 2, name##_case}, \
+    {#name "/scalar", 2, {{3, 13}, {1, 1}}, 0.5, 2, name##_case}
+/* clang-format on */
 
 static const lp_gradcheck_case cases[] = {
     ONE(neg),
@@ -104,7 +120,8 @@ static const lp_gradcheck_case cases[] = {
     TWO(maximum),
     TWO(minimum),
     {"matmul", 2, {{3, 4}, {4, 5}}, -1, 1, matmul_case},
-    {"matmul/panels", 2, {{17, 24}, {24, 19}}, -1, 1, matmul_case}, /* too large for the plain loop */
+    {"matmul/panels", 2, {{17, 24}, {24, 19}}, -1, 1, matmul_case}, /* too large for the plain loop
+                                                                     */
     ONE(transpose),
     {"linear", 2, {{3, 4}, {5, 4}}, -1, 1, linear_case},
     {"linear/bias", 3, {{3, 4}, {5, 4}, {1, 5}}, -1, 1, linear_bias_case},
@@ -125,7 +142,8 @@ static const lp_gradcheck_case cases[] = {
     {"head_logp", 2, {{3, 20}, {70, 20}}, -1, 1, head_logp_case},
     {"mlp", 4, {{5, 3}, {4, 3}, {1, 4}, {4, 4}}, -1, 1, mlp_case},
     {"mlp/relu", 4, {{5, 3}, {4, 3}, {1, 4}, {4, 4}}, -1, 1, mlp_relu_case},
-    {"mlp/tiles", 4, {{150, 3}, {19, 3}, {1, 19}, {19, 19}}, -1, 1, mlp_case}, /* three, the last one short */
+    {"mlp/tiles", 4, {{150, 3}, {19, 3}, {1, 19}, {19, 19}}, -1, 1, mlp_case}, /* three, the last
+                                                                                  one short */
 };
 
 int lp_gradcheck_cases(const lp_gradcheck_case** out) {

@@ -16,10 +16,12 @@ lp_status lp__kv_reshape(lp_kv* kv, int32_t slots, int64_t capacity) {
     lp_ctx* ctx = kv->ctx;
     size_t floats;
     kv->slots = 0; /* none, should memory run out */
-    if (!lp__mul_ok((size_t)kv->layers, (size_t)kv->width, &floats) || !lp__mul_ok(floats, (size_t)slots, &floats) ||
+    if (!lp__mul_ok((size_t)kv->layers, (size_t)kv->width, &floats) ||
+        !lp__mul_ok(floats, (size_t)slots, &floats) ||
         !lp__mul_ok(floats, (size_t)capacity, &floats) || floats > SIZE_MAX / (4 * sizeof(float)))
-        return lp__fail(ctx, LP_NOMEM, "a key-value cache of %d sequences of %lld tokens is too large",
-                        (int)slots, (long long)capacity);
+        return lp__fail(ctx, LP_NOMEM,
+                        "a key-value cache of %d sequences of %lld tokens is too large", (int)slots,
+                        (long long)capacity);
     if ((size_t)slots > kv->slot_room) {
         const size_t n = lp__grown((size_t)slots, kv->slot_room);
         lp__free(ctx, kv->length);
@@ -42,9 +44,11 @@ lp_status lp__kv_reshape(lp_kv* kv, int32_t slots, int64_t capacity) {
     return LP_OK;
 }
 
-lp_status lp_kv_create(lp_ctx* ctx, int64_t layers, int64_t width, int32_t slots, int64_t capacity, lp_kv** out) {
+lp_status lp_kv_create(lp_ctx* ctx, int64_t layers, int64_t width, int32_t slots, int64_t capacity,
+                       lp_kv** out) {
     *out = NULL;
-    if (!LP__REQUIRE(ctx, layers > 0 && width > 0 && slots > 0 && capacity > 0, "a cache has no empty side"))
+    if (!LP__REQUIRE(ctx, layers > 0 && width > 0 && slots > 0 && capacity > 0,
+                     "a cache has no empty side"))
         return LP_INVALID;
     lp_kv* kv = lp__calloc(ctx, 1, sizeof *kv);
     if (!kv) return LP_NOMEM;
@@ -68,7 +72,8 @@ void lp_kv_destroy(lp_kv* kv) {
 static bool is_slot(const lp_kv* kv, int32_t slot) { return slot >= 0 && slot < kv->slots; }
 
 int64_t lp_kv_length(const lp_kv* kv, int32_t slot) {
-    return LP__REQUIRE(kv->ctx, is_slot(kv, slot), "the cache has no such slot") ? kv->length[slot] : 0;
+    return LP__REQUIRE(kv->ctx, is_slot(kv, slot), "the cache has no such slot") ? kv->length[slot]
+                                                                                 : 0;
 }
 
 void lp_kv_clear(lp_kv* kv, int32_t slot) {
@@ -77,12 +82,14 @@ void lp_kv_clear(lp_kv* kv, int32_t slot) {
 
 void lp_kv_advance(lp_kv* kv, int32_t slot, int64_t rows) {
     if (LP__REQUIRE(kv->ctx, is_slot(kv, slot), "the cache has no such slot") &&
-        LP__REQUIRE(kv->ctx, rows >= 0 && rows <= kv->capacity - kv->length[slot], "the slot has no room for the rows"))
+        LP__REQUIRE(kv->ctx, rows >= 0 && rows <= kv->capacity - kv->length[slot],
+                    "the slot has no room for the rows"))
         kv->length[slot] += rows;
 }
 
 void lp_kv_fork(lp_kv* kv, int32_t from, int32_t to) {
-    if (!LP__REQUIRE(kv->ctx, is_slot(kv, from) && is_slot(kv, to) && from != to, "a copy needs two slots that differ"))
+    if (!LP__REQUIRE(kv->ctx, is_slot(kv, from) && is_slot(kv, to) && from != to,
+                     "a copy needs two slots that differ"))
         return;
     const size_t bytes = (size_t)(kv->length[from] * kv->width) * sizeof(float);
     for (int64_t layer = 0; layer < kv->layers; layer++) {
@@ -96,8 +103,12 @@ static size_t offset(const lp_kv* kv, int64_t layer, int32_t slot) {
     return (size_t)(((int64_t)slot * kv->layers + layer) * kv->capacity * kv->width);
 }
 
-float* lp__kv_keys(lp_kv* kv, int64_t layer, int32_t slot) { return kv->keys + offset(kv, layer, slot); }
-float* lp__kv_values(lp_kv* kv, int64_t layer, int32_t slot) { return kv->values + offset(kv, layer, slot); }
+float* lp__kv_keys(lp_kv* kv, int64_t layer, int32_t slot) {
+    return kv->keys + offset(kv, layer, slot);
+}
+float* lp__kv_values(lp_kv* kv, int64_t layer, int32_t slot) {
+    return kv->values + offset(kv, layer, slot);
+}
 
 bool lp__kv_slots_ok(lp_kv* kv, int64_t n, const int32_t* slot) {
     const int64_t question = ++kv->questions;
@@ -110,5 +121,6 @@ bool lp__kv_slots_ok(lp_kv* kv, int64_t n, const int32_t* slot) {
 }
 
 bool lp__kv_fits(const lp_kv* kv, int64_t layer, int32_t slot, int64_t rows, int64_t width) {
-    return layer >= 0 && layer < kv->layers && width == kv->width && rows <= kv->capacity - kv->length[slot];
+    return layer >= 0 && layer < kv->layers && width == kv->width &&
+           rows <= kv->capacity - kv->length[slot];
 }

@@ -1,8 +1,9 @@
-/* Grouped-query causal attention over packed sequences, with or without a key-value cache. One item is one key-value
- * head of one sequence, with all the query heads that read it; items are shared out to the threads. */
+/* Grouped-query causal attention over packed sequences, with or without a key-value cache. One item
+ * is one key-value head of one sequence, with all the query heads that read it; items are shared
+ * out to the threads. */
 #include "tensor/tape.h"
 
-/* ---- the double reference of the four kernels ------------------------------------------------------ */
+/* ---- the double reference of the four kernels ------------------------------------------------ */
 static double dot_ref(int64_t n, const double* x, const double* y) {
     double sum = 0;
     for (int64_t i = 0; i < n; i++) sum += x[i] * y[i];
@@ -25,12 +26,12 @@ static double sum_exp_ref(int64_t n, const double* x, double shift, double* y) {
     return sum;
 }
 
-#define real float
+#define real     float
 #define FN(name) name##_f32
-#define DOT kernels->dot
-#define AXPY kernels->axpy
-#define MAX kernels->max
-#define SUM_EXP kernels->sum_exp
+#define DOT      kernels->dot
+#define AXPY     kernels->axpy
+#define MAX      kernels->max
+#define SUM_EXP  kernels->sum_exp
 #include "tensor/attention.inc"
 #undef real
 #undef FN
@@ -39,12 +40,12 @@ static double sum_exp_ref(int64_t n, const double* x, double shift, double* y) {
 #undef MAX
 #undef SUM_EXP
 
-#define real double
+#define real     double
 #define FN(name) name##_f64
-#define DOT dot_ref
-#define AXPY axpy_ref
-#define MAX max_ref
-#define SUM_EXP sum_exp_ref
+#define DOT      dot_ref
+#define AXPY     axpy_ref
+#define MAX      max_ref
+#define SUM_EXP  sum_exp_ref
 #include "tensor/attention.inc"
 
 typedef struct attention_job {
@@ -71,9 +72,11 @@ static void backward_task(void* user, int64_t index, int worker) {
     const lp__span* span = &node->attr.attention.spans[index / kv_heads];
     void* scratch = lp__worker_scratch(lp__node_ctx(node), worker);
     if (node->t.type == LP_F64) {
-        attention_backward_item_f64(node, span, index % kv_heads, scratch, job->dq, job->dk, job->dv);
+        attention_backward_item_f64(node, span, index % kv_heads, scratch, job->dq, job->dk,
+                                    job->dv);
     } else {
-        attention_backward_item_f32(node, span, index % kv_heads, scratch, job->dq, job->dk, job->dv);
+        attention_backward_item_f32(node, span, index % kv_heads, scratch, job->dq, job->dk,
+                                    job->dv);
     }
 }
 
@@ -97,8 +100,10 @@ static void store_in_cache(lp__node* node) {
     for (int64_t s = 0; s < node->attr.attention.sequences; s++) {
         const lp__span* span = &node->attr.attention.spans[s];
         const size_t bytes = (size_t)(span->count * width) * sizeof(float);
-        float* keys = lp__kv_keys(cache, node->attr.attention.layer, span->slot) + span->past * width;
-        float* values = lp__kv_values(cache, node->attr.attention.layer, span->slot) + span->past * width;
+        float* keys =
+            lp__kv_keys(cache, node->attr.attention.layer, span->slot) + span->past * width;
+        float* values =
+            lp__kv_values(cache, node->attr.attention.layer, span->slot) + span->past * width;
         memcpy(keys, (const float*)node->in[1]->t.data + span->first * width, bytes);
         memcpy(values, (const float*)node->in[2]->t.data + span->first * width, bytes);
     }
@@ -106,8 +111,8 @@ static void store_in_cache(lp__node* node) {
 
 static void attention_forward(lp__node* node) {
     const int64_t items = node->attr.attention.sequences * node->attr.attention.kv_heads;
-    node->saved =
-        lp__tape_alloc(node->tape, (size_t)(node->t.rows * node->attr.attention.heads) * sizeof(double));
+    node->saved = lp__tape_alloc(node->tape, (size_t)(node->t.rows * node->attr.attention.heads) *
+                                                 sizeof(double));
     if (!node->saved || !reserve_scores(node)) return;
     if (node->attr.attention.cache) store_in_cache(node);
     attention_job job = {.node = node};
@@ -143,23 +148,27 @@ static bool spans_fill(lp_tape* t, lp_tensor k, const lp_attention_def* def, lp_
         span->count = def->offsets[s + 1] - def->offsets[s];
         span->slot = def->cache ? def->slot[s] : 0;
         span->past = def->cache ? lp_kv_length(def->cache, span->slot) : 0;
-        if (def->cache && !LP__REQUIRE(t->ctx, lp__kv_fits(def->cache, def->layer, span->slot, span->count, k->cols),
-                                       "the rows do not fit into the key-value cache"))
+        if (def->cache &&
+            !LP__REQUIRE(t->ctx,
+                         lp__kv_fits(def->cache, def->layer, span->slot, span->count, k->cols),
+                         "the rows do not fit into the key-value cache"))
             return false;
     }
     return true;
 }
 
-lp_tensor lp_attention(lp_tape* t, lp_tensor q, lp_tensor k, lp_tensor v, const lp_attention_def* def) {
+lp_tensor lp_attention(lp_tape* t, lp_tensor q, lp_tensor k, lp_tensor v,
+                       const lp_attention_def* def) {
     lp_tensor in[3] = {q, k, v};
     if (!lp__inputs_ok(t, in, 3)) return NULL;
     const int64_t heads = def->heads, kv_heads = def->kv_heads;
     int64_t rows;
-    if (!LP__REQUIRE(t->ctx, kv_heads > 0 && heads > 0 && heads % kv_heads == 0 && q->cols % heads == 0,
+    if (!LP__REQUIRE(t->ctx,
+                     kv_heads > 0 && heads > 0 && heads % kv_heads == 0 && q->cols % heads == 0,
                      "kv_heads must divide heads, and heads the width of q") ||
         !LP__REQUIRE(t->ctx,
-                     k->rows == q->rows && v->rows == q->rows && k->cols == q->cols / heads * kv_heads &&
-                         v->cols == k->cols,
+                     k->rows == q->rows && v->rows == q->rows &&
+                         k->cols == q->cols / heads * kv_heads && v->cols == k->cols,
                      "k and v are [rows, kv_heads * head_dim]") ||
         !LP__REQUIRE(t->ctx, !def->cache || (!t->recording && t->type == LP_F32),
                      "a cache needs a float tape that is not recording") ||

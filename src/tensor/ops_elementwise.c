@@ -1,16 +1,16 @@
 /* Elementwise ops. */
 #include "tensor/tape.h"
 
-#define real float
-#define FN(name) name##_f32
+#define real        float
+#define FN(name)    name##_f32
 #define M(function) function##f
 #include "tensor/elementwise.inc"
 #undef real
 #undef FN
 #undef M
 
-#define real double
-#define FN(name) name##_f64
+#define real        double
+#define FN(name)    name##_f64
 #define M(function) function
 #include "tensor/elementwise.inc"
 #undef real
@@ -18,19 +18,20 @@
 #undef M
 
 /* In float these four run through the kernels of the instruction set at hand. */
-#define KERNEL_FORWARD(name)                                                                         \
-    static void name##_forward_kernel(lp__node* node) {                                             \
-        lp__ctx_kernels(lp__node_ctx(node))->name(lp__size(node), node->in[0]->t.data, node->t.data); \
+#define KERNEL_FORWARD(name)                                                                       \
+    static void name##_forward_kernel(lp__node* node) {                                            \
+        lp__ctx_kernels(lp__node_ctx(node))                                                        \
+            ->name(lp__size(node), node->in[0]->t.data, node->t.data);                             \
     }
 KERNEL_FORWARD(exp)
 KERNEL_FORWARD(log)
 KERNEL_FORWARD(tanh)
 KERNEL_FORWARD(sigmoid)
 
-#define OP(op, forward_f32) \
-    const lp__op lp__op_##op = {.name = #op, \
-        .forward = {forward_f32, op##_forward_f64}, \
-        .backward = {op##_backward_f32, op##_backward_f64}};
+#define OP(op, forward_f32)                                                                        \
+    const lp__op lp__op_##op = {.name = #op,                                                       \
+                                .forward = {forward_f32, op##_forward_f64},                        \
+                                .backward = {op##_backward_f32, op##_backward_f64}};
 
 OP(neg, neg_forward_f32)
 OP(exp, exp_forward_kernel)
@@ -70,7 +71,8 @@ lp_tensor lp_scale(lp_tape* t, lp_tensor x, double a) { return unary(t, &lp__op_
 lp_tensor lp_shift(lp_tape* t, lp_tensor x, double a) { return unary(t, &lp__op_shift, x, a, 0); }
 
 lp_tensor lp_clamp(lp_tape* t, lp_tensor x, double low, double high) {
-    if (!LP__REQUIRE(t->ctx, low <= high, "clamp needs low <= high")) return lp__tape_fail(t, LP_INVALID);
+    if (!LP__REQUIRE(t->ctx, low <= high, "clamp needs low <= high"))
+        return lp__tape_fail(t, LP_INVALID);
     return unary(t, &lp__op_clamp, x, low, high);
 }
 
@@ -88,5 +90,9 @@ lp_tensor lp_add(lp_tape* t, lp_tensor a, lp_tensor b) { return binary(t, &lp__o
 lp_tensor lp_sub(lp_tape* t, lp_tensor a, lp_tensor b) { return binary(t, &lp__op_sub, a, b); }
 lp_tensor lp_mul(lp_tape* t, lp_tensor a, lp_tensor b) { return binary(t, &lp__op_mul, a, b); }
 lp_tensor lp_div(lp_tape* t, lp_tensor a, lp_tensor b) { return binary(t, &lp__op_div, a, b); }
-lp_tensor lp_maximum(lp_tape* t, lp_tensor a, lp_tensor b) { return binary(t, &lp__op_maximum, a, b); }
-lp_tensor lp_minimum(lp_tape* t, lp_tensor a, lp_tensor b) { return binary(t, &lp__op_minimum, a, b); }
+lp_tensor lp_maximum(lp_tape* t, lp_tensor a, lp_tensor b) {
+    return binary(t, &lp__op_maximum, a, b);
+}
+lp_tensor lp_minimum(lp_tape* t, lp_tensor a, lp_tensor b) {
+    return binary(t, &lp__op_minimum, a, b);
+}

@@ -1,5 +1,5 @@
-/* The vocabulary head: log softmax(h W^T / T) at one target a row. Logits exist for a block of rows at a time only, in
- * scratch; backward computes each block again.
+/* The vocabulary head: log softmax(h W^T / T) at one target a row. Logits exist for a block of rows
+ * at a time only, in scratch; backward computes each block again.
  *
  *     z = h W^T / T,   log p_a = z_a - lse(z),   entropy = lse(z) - sum_j p_j z_j
  *     d log p_a / d z_j = 1{j = a} - p_j,   dh += dz W / T,   dW += dz^T h / T */
@@ -7,7 +7,8 @@
 
 enum { BLOCK_ROWS = 256, VOCAB_PIECE = 1024 };
 
-lp__row_stats lp__logits_stats(const lp__kernels* kernels, int64_t n, const float* z, float* scratch) {
+lp__row_stats lp__logits_stats(const lp__kernels* kernels, int64_t n, const float* z,
+                               float* scratch) {
     lp__row_stats stats;
     stats.max = kernels->max(n, z);
     const double sum = kernels->sum_exp(n, z, stats.max, scratch);
@@ -35,7 +36,8 @@ static void forward_row(void* user, int64_t index, int worker) {
     const int64_t vocab = node->in[1]->t.rows, row = job->first + index;
     float* z = job->z + index * vocab;
     scale_row(vocab, z, node->attr.head.temperature);
-    float* scratch = node->attr.head.entropy ? lp__worker_scratch(lp__node_ctx(node), worker) : NULL;
+    float* scratch =
+        node->attr.head.entropy ? lp__worker_scratch(lp__node_ctx(node), worker) : NULL;
     const lp__row_stats stats = lp__logits_stats(job->kernels, vocab, z, scratch);
     const int32_t target = ((const int32_t*)node->in[2]->t.data)[row];
     ((float*)node->t.data)[row] = (float)((double)z[target] - stats.lse);
@@ -60,7 +62,8 @@ static void backward_row(void* user, int64_t index, int worker) {
 }
 
 /* Calls `row` for each row of each block of logits, then `after` (if not NULL) for the block. */
-static void for_blocks(lp__node* node, lp__task_fn row, void (*after)(head_job* job, int64_t rows)) {
+static void for_blocks(lp__node* node, lp__task_fn row,
+                       void (*after)(head_job* job, int64_t rows)) {
     lp_ctx* ctx = lp__node_ctx(node);
     lp__node* w = node->in[1];
     const int64_t vocab = w->t.rows, d = w->t.cols, rows = node->t.rows;
@@ -68,18 +71,21 @@ static void for_blocks(lp__node* node, lp__task_fn row, void (*after)(head_job* 
     lp__arena* scratch = lp__scratch(ctx);
     const lp__mark mark = lp__arena_mark(scratch);
     head_job job = {.node = node, .kernels = lp__ctx_kernels(ctx)};
-    job.z = lp__arena_alloc(scratch, (size_t)(LP__MIN(rows, (int64_t)BLOCK_ROWS) * vocab) * sizeof(float));
+    job.z = lp__arena_alloc(scratch,
+                            (size_t)(LP__MIN(rows, (int64_t)BLOCK_ROWS) * vocab) * sizeof(float));
     if (!job.z) lp__tape_fail(node->tape, LP_NOMEM);
     for (; job.first < rows && node->tape->status == LP_OK; job.first += BLOCK_ROWS) {
         const int64_t block = LP__MIN(rows - job.first, (int64_t)BLOCK_ROWS);
         const float* h = (const float*)node->in[0]->t.data + job.first * d;
         if (packed) {
             lp__gemm_packed(ctx, block, vocab, d, h, d, packed, job.z, vocab, false);
-        } else if (lp__gemm(ctx, LP__NT, block, vocab, d, h, d, w->t.data, d, job.z, vocab, false) != LP_OK) {
+        } else if (lp__gemm(ctx, LP__NT, block, vocab, d, h, d, w->t.data, d, job.z, vocab,
+                            false) != LP_OK) {
             lp__tape_fail(node->tape, LP_NOMEM);
             break;
         }
-        /* the product's tasks share the workers' scratch with ours, which therefore comes after it */
+        /* the product's tasks share the workers' scratch with ours, which therefore comes after it
+         */
         if (!lp__worker_scratch_reserve(ctx, (size_t)vocab * sizeof(float))) {
             lp__tape_fail(node->tape, LP_NOMEM);
             break;
@@ -95,8 +101,8 @@ static void head_forward(lp__node* node) {
     if (node->attr.head.lse) for_blocks(node, forward_row, NULL);
 }
 
-/* dh += dz W. One chain over the whole vocabulary would lose digits that later cancellations need, so it is summed in
- * pieces of VOCAB_PIECE tokens, and the pieces in order. */
+/* dh += dz W. One chain over the whole vocabulary would lose digits that later cancellations need,
+ * so it is summed in pieces of VOCAB_PIECE tokens, and the pieces in order. */
 static lp_status add_dh(head_job* job, int64_t rows) {
     lp__node *node = job->node, *w = node->in[1];
     const int64_t vocab = w->t.rows, d = w->t.cols;
@@ -108,8 +114,8 @@ static lp_status add_dh(head_job* job, int64_t rows) {
     lp_status status = piece ? LP_OK : LP_NOMEM;
     for (int64_t from = 0; status == LP_OK && from < vocab; from += VOCAB_PIECE) {
         const int64_t n = LP__MIN(vocab - from, (int64_t)VOCAB_PIECE);
-        status = lp__gemm(ctx, LP__NN, rows, d, n, job->z + from, vocab, (const float*)w->t.data + from * d, d, piece,
-                          d, false);
+        status = lp__gemm(ctx, LP__NN, rows, d, n, job->z + from, vocab,
+                          (const float*)w->t.data + from * d, d, piece, d, false);
         for (int64_t i = 0; status == LP_OK && i < rows * d; i++) dh[i] += piece[i];
     }
     lp__arena_release(scratch, mark);
@@ -133,7 +139,7 @@ static void head_backward(lp__node* node) {
     if (node->tape->status == LP_OK) for_blocks(node, backward_row, block_products);
 }
 
-/* ---- the reference, in double ---------------------------------------------------------------------- */
+/* ---- the reference, in double ---------------------------------------------------------------- */
 
 static void head_forward_f64(lp__node* node) {
     const double *h = node->in[0]->t.data, *w = node->in[1]->t.data;
@@ -145,7 +151,8 @@ static void head_forward_f64(lp__node* node) {
         double max = -(double)INFINITY, sum = 0, expected = 0;
         for (int64_t j = 0; j < vocab; j++) {
             z[j] = 0;
-            for (int64_t l = 0; l < d; l++) z[j] += h[i * d + l] * w[j * d + l] / node->attr.head.temperature;
+            for (int64_t l = 0; l < d; l++)
+                z[j] += h[i * d + l] * w[j * d + l] / node->attr.head.temperature;
             max = z[j] > max ? z[j] : max;
         }
         for (int64_t j = 0; j < vocab; j++) {
@@ -169,12 +176,14 @@ static void head_backward_f64(lp__node* node) {
         double max = -(double)INFINITY, sum = 0;
         for (int64_t j = 0; j < vocab; j++) {
             z[j] = 0;
-            for (int64_t l = 0; l < d; l++) z[j] += h[i * d + l] * w[j * d + l] / node->attr.head.temperature;
+            for (int64_t l = 0; l < d; l++)
+                z[j] += h[i * d + l] * w[j * d + l] / node->attr.head.temperature;
             max = z[j] > max ? z[j] : max;
         }
         for (int64_t j = 0; j < vocab; j++) sum += exp(z[j] - max);
         for (int64_t j = 0; j < vocab; j++) {
-            const double dz = dy[i] * ((j == target[i] ? 1.0 : 0.0) - exp(z[j] - max) / sum) / node->attr.head.temperature;
+            const double dz = dy[i] * ((j == target[i] ? 1.0 : 0.0) - exp(z[j] - max) / sum) /
+                              node->attr.head.temperature;
             for (int64_t l = 0; l < d; l++) {
                 if (dh) dh[i * d + l] += dz * w[j * d + l];
                 if (dw) dw[j * d + l] += dz * h[i * d + l];

@@ -1,19 +1,19 @@
 /* Products, transposition, and taking rows or elements by index. */
 #include "tensor/tape.h"
 
-#define real float
+#define real     float
 #define FN(name) name##_f32
 #include "tensor/matrix.inc"
 #undef real
 #undef FN
 
-#define real double
+#define real     double
 #define FN(name) name##_f64
 #include "tensor/matrix.inc"
 #undef real
 #undef FN
 
-/* ---- the reference of matmul and linear, in double ------------------------------------------------- */
+/* ---- the reference of matmul and linear, in double ------------------------------------------- */
 
 /* Y [m, n] = A [m, k] B [k, n] */
 static void matmul_forward_f64(lp__node* node) {
@@ -77,16 +77,16 @@ static void linear_backward_f64(lp__node* node) {
     }
 }
 
-/* ---- in float, by the kernels ---------------------------------------------------------------------- */
+/* ---- in float, by the kernels ---------------------------------------------------------------- */
 
-/* Below this many multiplications a plain loop beats packing and the thread pool. It forms the same chains of fma, so
- * that a row has the same bits alone and in a batch that is not small. */
+/* Below this many multiplications a plain loop beats packing and the thread pool. It forms the same
+ * chains of fma, so that a row has the same bits alone and in a batch that is not small. */
 enum { SMALL_PRODUCT = 4096 };
 
 static bool small(const lp__node* node, int64_t k) { return lp__size(node) * k <= SMALL_PRODUCT; }
 
-static void gemm(lp__node* node, lp__trans trans, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
-                 const float* b, int64_t ldb, float* c, int64_t ldc, bool accumulate) {
+static void gemm(lp__node* node, lp__trans trans, int64_t m, int64_t n, int64_t k, const float* a,
+                 int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, bool accumulate) {
     lp_status status =
         lp__gemm(lp__node_ctx(node), trans, m, n, k, a, lda, b, ldb, c, ldc, accumulate);
     if (status != LP_OK) lp__tape_fail(node->tape, status);
@@ -104,7 +104,8 @@ static void matmul_forward_small(lp__node* node) {
     }
 }
 
-/* dA += dY B^T: row i of dA takes dy_ij times row j of B^T;  dB += A^T dY: row l of dB takes a_il times row i of dY. */
+/* dA += dY B^T: row i of dA takes dy_ij times row j of B^T;  dB += A^T dY: row l of dB takes a_il
+ * times row i of dY. */
 static void matmul_backward_small(lp__node* node) {
     const lp__kernels* kernels = lp__ctx_kernels(lp__node_ctx(node));
     const float *a = node->in[0]->t.data, *b = node->in[1]->t.data, *dy = node->t.grad;
@@ -115,8 +116,10 @@ static void matmul_backward_small(lp__node* node) {
         for (int64_t j = 0; j < n; j++) transposed[j * k + l] = b[l * n + j];
     }
     for (int64_t i = 0; i < m; i++) {
-        for (int64_t j = 0; da && j < n; j++) kernels->axpy(k, dy[i * n + j], transposed + j * k, da + i * k);
-        for (int64_t l = 0; db && l < k; l++) kernels->axpy(n, a[i * k + l], dy + i * n, db + l * n);
+        for (int64_t j = 0; da && j < n; j++)
+            kernels->axpy(k, dy[i * n + j], transposed + j * k, da + i * k);
+        for (int64_t l = 0; db && l < k; l++)
+            kernels->axpy(n, a[i * k + l], dy + i * n, db + l * n);
     }
 }
 
@@ -145,7 +148,8 @@ static void matmul_backward_gemm(lp__node* node) {
     if (db) gemm(node, LP__TN, k, n, m, a->t.data, k, node->t.grad, n, db, n, !fresh);
 }
 
-/* Y = X W^T + b;  dX += dY W;  dW += dY^T X, a chain over the rows of X from the stored gradient;  db likewise. */
+/* Y = X W^T + b;  dX += dY W;  dW += dY^T X, a chain over the rows of X from the stored gradient;
+ * db likewise. */
 static void linear_forward_gemm(lp__node* node) {
     const lp__node *x = node->in[0], *b = node->in[2];
     lp__node* w = node->in[1];
@@ -190,11 +194,11 @@ const lp__op lp__op_linear = {
     .forward = {linear_forward_gemm, linear_forward_f64},
     .backward = {linear_backward_gemm, linear_backward_f64},
 };
-#define OP(op, at) \
-    const lp__op lp__op_##op = {.name = #op, \
-        .forward = {op##_forward_f32, op##_forward_f64}, \
-        .backward = {op##_backward_f32, op##_backward_f64}, \
-        .index = at};
+#define OP(op, at)                                                                                 \
+    const lp__op lp__op_##op = {.name = #op,                                                       \
+                                .forward = {op##_forward_f32, op##_forward_f64},                   \
+                                .backward = {op##_backward_f32, op##_backward_f64},                \
+                                .index = at};
 OP(transpose, 0)
 OP(rows, 1)
 OP(pick, 1)
@@ -223,7 +227,8 @@ lp_tensor lp_linear(lp_tape* t, lp_tensor x, lp_tensor w, lp_tensor b) {
 
 /* Whether all entries of an index [n, 1] lie in [0, limit). */
 static bool index_ok(lp_tape* t, lp_tensor index, int64_t limit) {
-    if (!LP__REQUIRE(t->ctx, index->type == LP_I32 && index->cols == 1, "an index is [n, 1] of LP_I32"))
+    if (!LP__REQUIRE(t->ctx, index->type == LP_I32 && index->cols == 1,
+                     "an index is [n, 1] of LP_I32"))
         return false;
     const int32_t* at = index->data;
     bool inside = true;

@@ -1,5 +1,5 @@
-/* RMSNorm, rotary position embedding, SwiGLU: rows (or columns, for the gradient of a weight) are shared out to the
- * threads, each output is computed by one of them. */
+/* RMSNorm, rotary position embedding, SwiGLU: rows (or columns, for the gradient of a weight) are
+ * shared out to the threads, each output is computed by one of them. */
 #include "tensor/tape.h"
 
 static double sum_squares_f64(int64_t n, const double* x) {
@@ -8,9 +8,9 @@ static double sum_squares_f64(int64_t n, const double* x) {
     return sum;
 }
 
-#define real float
-#define FN(name) name##_f32
-#define M(function) function##f
+#define real              float
+#define FN(name)          name##_f32
+#define M(function)       function##f
 #define SUM_SQUARES(n, x) lp__ctx_kernels(lp__node_ctx(node))->sum_squares(n, x)
 #include "tensor/transformer.inc"
 #undef real
@@ -18,9 +18,9 @@ static double sum_squares_f64(int64_t n, const double* x) {
 #undef M
 #undef SUM_SQUARES
 
-#define real double
-#define FN(name) name##_f64
-#define M(function) function
+#define real              double
+#define FN(name)          name##_f64
+#define M(function)       function
 #define SUM_SQUARES(n, x) sum_squares_f64(n, x)
 #include "tensor/transformer.inc"
 #undef real
@@ -28,7 +28,7 @@ static double sum_squares_f64(int64_t n, const double* x) {
 #undef M
 #undef SUM_SQUARES
 
-/* ---- sharing out ----------------------------------------------------------------------------------- */
+/* ---- sharing out ----------------------------------------------------------------------------- */
 
 typedef struct range_job range_job;
 struct range_job {
@@ -45,7 +45,8 @@ static void range_task(void* user, int64_t index, int worker) {
     job->run(job, from, LP__MIN(from + job->grain, job->n));
 }
 
-/* Runs job->run over [0, n) in pieces of about `work` elements, each of `width` of them per index. */
+/* Runs job->run over [0, n) in pieces of about `work` elements, each of `width` of them per index.
+ */
 static void for_ranges(range_job* job, int64_t n, int64_t width) {
     enum { PIECE = 1 << 13 };
     job->n = n;
@@ -55,7 +56,7 @@ static void for_ranges(range_job* job, int64_t n, int64_t width) {
 
 static bool f64(const lp__node* node) { return node->t.type == LP_F64; }
 
-/* ---- RMSNorm --------------------------------------------------------------------------------------- */
+/* ---- RMSNorm --------------------------------------------------------------------------------- */
 
 static void rmsnorm_run(const range_job* job, int64_t from, int64_t to) {
     if (f64(job->node)) {
@@ -105,13 +106,14 @@ const lp__op lp__op_rmsnorm = {
 lp_tensor lp_rmsnorm(lp_tape* t, lp_tensor x, lp_tensor w, double eps) {
     lp_tensor in[2] = {x, w};
     if (!lp__inputs_ok(t, in, 2)) return NULL;
-    if (!LP__REQUIRE(t->ctx, w->rows == 1 && w->cols == x->cols, "the weight of a norm is [1, cols]"))
+    if (!LP__REQUIRE(t->ctx, w->rows == 1 && w->cols == x->cols,
+                     "the weight of a norm is [1, cols]"))
         return lp__tape_fail(t, LP_INVALID);
     lp__attr attr = {.number = {eps, 0}};
     return lp__apply(t, &lp__op_rmsnorm, x->rows, x->cols, in, 2, &attr);
 }
 
-/* ---- rotary position embedding --------------------------------------------------------------------- */
+/* ---- rotary position embedding --------------------------------------------------------------- */
 
 static void rope_run(const range_job* job, int64_t from, int64_t to) {
     lp__node* node = job->node;
@@ -164,14 +166,15 @@ lp_tensor lp_rope(lp_tape* t, lp_tensor x, lp_tensor position, int64_t head_dim,
     if (!lp__inputs_ok(t, in, 2)) return NULL;
     if (!LP__REQUIRE(t->ctx, head_dim > 0 && head_dim % 2 == 0 && x->cols % head_dim == 0,
                      "rope needs whole heads of an even width") ||
-        !LP__REQUIRE(t->ctx, position->type == LP_I32 && position->cols == 1 && position->rows == x->rows,
+        !LP__REQUIRE(t->ctx,
+                     position->type == LP_I32 && position->cols == 1 && position->rows == x->rows,
                      "rope needs one position a row, [rows, 1] of LP_I32"))
         return lp__tape_fail(t, LP_INVALID);
     lp__attr attr = {.rope = {head_dim, base}};
     return lp__apply(t, &lp__op_rope, x->rows, x->cols, in, 2, &attr);
 }
 
-/* ---- SwiGLU ---------------------------------------------------------------------------------------- */
+/* ---- SwiGLU ---------------------------------------------------------------------------------- */
 
 static void swiglu_run(const range_job* job, int64_t from, int64_t to) {
     lp__node* node = job->node;
@@ -222,7 +225,8 @@ const lp__op lp__op_swiglu = {
 lp_tensor lp_swiglu(lp_tape* t, lp_tensor gate, lp_tensor up) {
     lp_tensor in[2] = {gate, up};
     if (!lp__inputs_ok(t, in, 2)) return NULL;
-    if (!LP__REQUIRE(t->ctx, gate->rows == up->rows && gate->cols == up->cols, "gate and up are of one shape"))
+    if (!LP__REQUIRE(t->ctx, gate->rows == up->rows && gate->cols == up->cols,
+                     "gate and up are of one shape"))
         return lp__tape_fail(t, LP_INVALID);
     return lp__apply(t, &lp__op_swiglu, gate->rows, gate->cols, in, 2, NULL);
 }

@@ -23,15 +23,15 @@ typedef struct step {
     double adam_step, sqrt_bias2;
 } step;
 
-#define real float
-#define FN(name) name##_f32
+#define real        float
+#define FN(name)    name##_f32
 #define M(function) function##f
 #include "tensor/optim.inc"
 #undef real
 #undef FN
 #undef M
-#define real double
-#define FN(name) name##_f64
+#define real        double
+#define FN(name)    name##_f64
 #define M(function) function
 #include "tensor/optim.inc"
 #undef real
@@ -50,17 +50,24 @@ lp_optim_def lp_optim_def_default(lp_optim_kind kind) {
 }
 
 static lp_status check(lp_ctx* ctx, const lp_optim_def* def) {
-    if (!LP__REQUIRE(ctx, def->cookie == COOKIE, "begin with lp_optim_def_default")) return LP_INVALID;
+    if (!LP__REQUIRE(ctx, def->cookie == COOKIE, "begin with lp_optim_def_default"))
+        return LP_INVALID;
     const lp__range ranges[] = {
-        {"learning_rate", def->learning_rate, 0, 1e30}, {"beta1", def->beta1, 0, 0.9999999999},
-        {"beta2", def->beta2, 0, 0.9999999999},         {"eps", def->eps, 0, 1e30},
-        {"weight_decay", def->weight_decay, 0, 1e30},   {"momentum", def->momentum, 0, 1e30},
-        {"alpha", def->alpha, 0, 1},                    {"max_grad_norm", def->max_grad_norm, 0, 1e300},
+        {"learning_rate", def->learning_rate, 0, 1e30},
+        {"beta1", def->beta1, 0, 0.9999999999},
+        {"beta2", def->beta2, 0, 0.9999999999},
+        {"eps", def->eps, 0, 1e30},
+        {"weight_decay", def->weight_decay, 0, 1e30},
+        {"momentum", def->momentum, 0, 1e30},
+        {"alpha", def->alpha, 0, 1},
+        {"max_grad_norm", def->max_grad_norm, 0, 1e300},
     };
     return lp__ranges_check(ctx, ranges, sizeof ranges / sizeof *ranges);
 }
 
-static lp__node* owner(const lp_optim* optim, int64_t i) { return lp__node_of(lp_params_get(optim->params, i)); }
+static lp__node* owner(const lp_optim* optim, int64_t i) {
+    return lp__node_of(lp_params_get(optim->params, i));
+}
 
 lp_status lp_optim_create(lp_params* params, const lp_optim_def* def, lp_optim** out) {
     lp_ctx* ctx = params->ctx;
@@ -92,7 +99,8 @@ lp_status lp_optim_create(lp_params* params, const lp_optim_def* def, lp_optim**
 }
 
 static void forget_savepoint(lp_optim* optim) {
-    for (int64_t i = 0; optim->saved && i < 3 * optim->count; i++) lp__free(optim->params->ctx, optim->saved[i]);
+    for (int64_t i = 0; optim->saved && i < 3 * optim->count; i++)
+        lp__free(optim->params->ctx, optim->saved[i]);
     lp__free(optim->params->ctx, optim->saved);
     optim->saved = NULL;
 }
@@ -110,7 +118,9 @@ void lp_optim_destroy(lp_optim* optim) {
     lp__free(ctx, optim);
 }
 
-void lp_optim_set_learning_rate(lp_optim* optim, double learning_rate) { optim->def.learning_rate = learning_rate; }
+void lp_optim_set_learning_rate(lp_optim* optim, double learning_rate) {
+    optim->def.learning_rate = learning_rate;
+}
 
 typedef struct optim_job {
     const step* st;
@@ -143,11 +153,11 @@ static void run_range(const optim_job* job, int64_t from, int64_t to) {
         } else if ((def->kind == LP_ADAM && def->weight_decay > 0) || def->learning_rate == 0) {
             adam_range_f32(job->st, job->node, job->first, job->second, from, to);
         } else {
-            job->st->kernels->adam(to - from, (float*)job->node->t.data + from,
-                                   (const float*)job->node->t.grad + from, (float*)job->first + from,
-                                   (float*)job->second + from, (float)job->st->scale, def->beta1,
-                                   def->beta2, (float)job->st->adam_step, (float)job->st->sqrt_bias2,
-                                   (float)def->eps, (float)(def->learning_rate * def->weight_decay));
+            job->st->kernels->adam(
+                to - from, (float*)job->node->t.data + from, (const float*)job->node->t.grad + from,
+                (float*)job->first + from, (float*)job->second + from, (float)job->st->scale,
+                def->beta1, def->beta2, (float)job->st->adam_step, (float)job->st->sqrt_bias2,
+                (float)def->eps, (float)(def->learning_rate * def->weight_decay));
         }
         break;
     }
@@ -169,13 +179,16 @@ static lp_status nonfinite(const lp_optim* optim) {
                 const double g = lp_grad_at(x, row, col);
                 if (!isfinite(g))
                     return lp__fail(optim->params->ctx, LP_NONFINITE,
-                                    "the gradient of %s is %g at [%lld, %lld]: the step is refused, nothing moved; lower the "
+                                    "the gradient of %s is %g at [%lld, %lld]: the step is "
+                                    "refused, nothing moved; lower the "
                                     "learning rate, or look for NaN in the inputs",
-                                    lp_params_name(optim->params, i), isnan(g) ? fabs(g) : g, (long long)row, (long long)col);
+                                    lp_params_name(optim->params, i), isnan(g) ? fabs(g) : g,
+                                    (long long)row, (long long)col);
             }
         }
     }
-    return lp__fail(optim->params->ctx, LP_NONFINITE, "the gradient norm is not finite: the step is refused");
+    return lp__fail(optim->params->ctx, LP_NONFINITE,
+                    "the gradient norm is not finite: the step is refused");
 }
 
 lp_status lp_optim_step(lp_optim* optim, double* grad_norm) {
@@ -185,20 +198,24 @@ lp_status lp_optim_step(lp_optim* optim, double* grad_norm) {
     const lp_optim_def* def = &optim->def;
     optim->steps++;
     const double t = (double)optim->steps;
-    step st = {.def = def, .kernels = lp__ctx_kernels(optim->params->ctx), .count = optim->steps, .scale = 1.0};
+    step st = {.def = def,
+               .kernels = lp__ctx_kernels(optim->params->ctx),
+               .count = optim->steps,
+               .scale = 1.0};
     st.adam_step = def->learning_rate / (1.0 - pow(def->beta1, t));
     st.sqrt_bias2 = sqrt(1.0 - pow(def->beta2, t));
     if (def->max_grad_norm > 0) st.scale = fmin(1.0, def->max_grad_norm / (norm + 1e-6));
     for (int64_t i = 0; i < optim->count; i++) {
         optim_job job = {&st, owner(optim, i), optim->first[i], optim->second[i]};
-        lp__parallel_for(optim->params->ctx, (lp__size(job.node) + PIECE - 1) / PIECE, run_piece, &job);
+        lp__parallel_for(optim->params->ctx, (lp__size(job.node) + PIECE - 1) / PIECE, run_piece,
+                         &job);
     }
     lp_params_zero_grad(optim->params);
     lp_params_changed(optim->params);
     return LP_OK;
 }
 
-/* ---- savepoint ------------------------------------------------------------------------------------- */
+/* ---- savepoint ------------------------------------------------------------------------------- */
 
 /* Weights and states of parameter i; a state that the kind does not have is NULL. */
 static void parts(const lp_optim* optim, int64_t i, void* parts[3]) {
@@ -220,7 +237,8 @@ static lp_status reserve_savepoint(lp_optim* optim) {
         void* now[3];
         parts(optim, i, now);
         for (int j = 0; j < 3; j++) {
-            if (!now[j] || (optim->saved[3 * i + j] = lp__alloc(ctx, part_bytes(optim, i)))) continue;
+            if (!now[j] || (optim->saved[3 * i + j] = lp__alloc(ctx, part_bytes(optim, i))))
+                continue;
             forget_savepoint(optim);
             return LP_NOMEM;
         }
@@ -252,7 +270,9 @@ static void copy_parts(lp_optim* optim, bool back) {
             if (!now[j]) continue;
             void* saved = optim->saved[3 * i + j];
             copy_job job = {back ? now[j] : saved, back ? saved : now[j], part_bytes(optim, i)};
-            lp__parallel_for(optim->params->ctx, (int64_t)((job.bytes + COPY_PIECE - 1) / COPY_PIECE), copy_piece, &job);
+            lp__parallel_for(optim->params->ctx,
+                             (int64_t)((job.bytes + COPY_PIECE - 1) / COPY_PIECE), copy_piece,
+                             &job);
         }
     }
 }
@@ -266,7 +286,8 @@ lp_status lp_optim_savepoint(lp_optim* optim) {
 }
 
 void lp_optim_rollback(lp_optim* optim) {
-    if (!LP__REQUIRE(optim->params->ctx, optim->saved, "lp_optim_rollback needs a savepoint")) return;
+    if (!LP__REQUIRE(optim->params->ctx, optim->saved, "lp_optim_rollback needs a savepoint"))
+        return;
     copy_parts(optim, true);
     optim->steps = optim->saved_steps;
     lp_params_changed(optim->params);

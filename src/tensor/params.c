@@ -83,14 +83,16 @@ lp_tensor lp_param(lp_params* params, const char* name, int64_t rows, int64_t co
     const lp__item* item = find(params, name);
     if (item) {
         const bool same = item->node->t.rows == rows && item->node->t.cols == cols;
-        return LP__REQUIRE(params->ctx, same, "a parameter of this name has another shape") ? &item->node->t
-                                                                                             : NULL;
+        return LP__REQUIRE(params->ctx, same, "a parameter of this name has another shape")
+                   ? &item->node->t
+                   : NULL;
     }
-    if (!LP__REQUIRE(params->ctx, rows >= 0 && cols >= 0, "a parameter has no negative size")) return NULL;
+    if (!LP__REQUIRE(params->ctx, rows >= 0 && cols >= 0, "a parameter has no negative size"))
+        return NULL;
     size_t count;
     if (!lp__mul_ok((size_t)rows, (size_t)cols, &count)) {
-        lp__fail(params->ctx, LP_NOMEM, "parameter %s of %lld x %lld is too large", name, (long long)rows,
-                 (long long)cols);
+        lp__fail(params->ctx, LP_NOMEM, "parameter %s of %lld x %lld is too large", name,
+                 (long long)rows, (long long)cols);
         return no_memory(params);
     }
     void* data = lp__calloc(params->ctx, count, lp__dtype_bytes(params->type));
@@ -103,7 +105,8 @@ lp_tensor lp_param(lp_params* params, const char* name, int64_t rows, int64_t co
     return &node->t;
 }
 
-lp_tensor lp_param_randn(lp_params* params, const char* name, int64_t rows, int64_t cols, lp_rng* rng) {
+lp_tensor lp_param_randn(lp_params* params, const char* name, int64_t rows, int64_t cols,
+                         lp_rng* rng) {
     const bool made = !find(params, name);
     lp_tensor x = lp_param(params, name, rows, cols);
     if (!x || !made) return x;
@@ -119,7 +122,8 @@ lp_tensor lp_param_tied(lp_params* params, const char* name, lp_tensor base) {
     if (!base) return no_memory(params); /* it could not be made */
     const lp__item* item = find(params, name);
     if (item)
-        return LP__REQUIRE(params->ctx, item->node->tied_to == lp__node_of(base), "this name has another parameter")
+        return LP__REQUIRE(params->ctx, item->node->tied_to == lp__node_of(base),
+                           "this name has another parameter")
                    ? &item->node->t
                    : NULL;
     lp__node* node = item_add(params, name, base->rows, base->cols);
@@ -194,7 +198,7 @@ void lp_params_fold(lp_params* params) {
     }
 }
 
-/* ---- sums of squares: in fixed pieces, the pieces in order ------------------------------------------- */
+/* ---- sums of squares: in fixed pieces, the pieces in order ----------------------------------- */
 
 enum { PIECE = 1 << 16, PIECES = 64 }; /* numbers in a piece; pieces shared out at a time */
 
@@ -210,7 +214,8 @@ typedef struct squares_job {
 static void squares_piece(void* user, int64_t index, int worker) {
     (void)worker;
     squares_job* job = user;
-    const int64_t from = (job->first + index) * PIECE, n = LP__MIN(job->size - from, (int64_t)PIECE);
+    const int64_t from = (job->first + index) * PIECE,
+                  n = LP__MIN(job->size - from, (int64_t)PIECE);
     if (job->type == LP_F32) {
         job->sums[index] = job->kernels->sum_squares(n, (const float*)job->x + from);
         return;
@@ -223,7 +228,8 @@ static void squares_piece(void* user, int64_t index, int worker) {
 
 /* Sum of the squares of the numbers of a node, or of their gradients, in double. */
 static double square_sum(lp_ctx* ctx, const lp__node* node, const void* x) {
-    squares_job job = {.x = x, .type = node->t.type, .size = lp__size(node), .kernels = lp__ctx_kernels(ctx)};
+    squares_job job = {
+        .x = x, .type = node->t.type, .size = lp__size(node), .kernels = lp__ctx_kernels(ctx)};
     const int64_t pieces = (job.size + PIECE - 1) / PIECE;
     double total = 0;
     for (; job.first < pieces; job.first += PIECES) {
@@ -253,7 +259,8 @@ bool lp_params_finite(const lp_params* params) {
     return finite;
 }
 
-/* The first parameter of `from` that `in` does not have in this shape and type; NULL if it has them all. */
+/* The first parameter of `from` that `in` does not have in this shape and type; NULL if it has them
+ * all. */
 static const char* first_missing(const lp_params* in, const lp_params* from) {
     for (int64_t i = 0; i < from->count; i++) {
         const lp__item* item = &from->items[i];
@@ -270,8 +277,10 @@ lp_status lp_params_copy(lp_params* to, const lp_params* from) {
     const char* name = first_missing(to, from);
     if (!name) name = first_missing(from, to);
     if (name)
-        return lp__fail(to->ctx, LP_INVALID,
-                        "nothing is copied: parameter %s is in one set only, or its shape or type differs", name);
+        return lp__fail(
+            to->ctx, LP_INVALID,
+            "nothing is copied: parameter %s is in one set only, or its shape or type differs",
+            name);
     for (int64_t i = 0; i < from->count; i++) {
         const lp__node* node = from->items[i].node;
         if (node->tied_to) continue;

@@ -17,9 +17,9 @@ struct lp_params {
     int64_t count, capacity;
 };
 
-/* Saves those parameters whose names begin with prefix, or are `other` (NULL: none), as folder/file, in the form that
- * transformers reads. */
-lp_status lp__params_save_part(const lp_params* params, const char* folder, const char* file, const char* prefix,
-                               const char* other);
+/* Saves those parameters whose names begin with prefix, or are `other` (NULL: none), as
+ * folder/file, in the form that transformers reads. */
+lp_status lp__params_save_part(const lp_params* params, const char* folder, const char* file,
+                               const char* prefix, const char* other);
 
 #endif

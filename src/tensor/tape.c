@@ -1,4 +1,5 @@
-/* The tape: nodes in the order in which they were made; backward walks them from the last to the first. */
+/* The tape: nodes in the order in which they were made; backward walks them from the last to the
+ * first. */
 #include "tensor/tape.h"
 
 enum { TAPE_CHUNK_BYTES = 1 << 16 };
@@ -85,10 +86,12 @@ bool lp__inputs_ok(lp_tape* tape, const lp_tensor* inputs, int n_inputs) {
         if (inputs[i]) continue;
         if (lp__null_was_given(tape->ctx)) {
             if (lp_error_status(tape->ctx) != LP_NOMEM)
-                lp__fail(tape->ctx, LP_NOMEM, "an input of an op is NULL: memory did not suffice for a parameter");
+                lp__fail(tape->ctx, LP_NOMEM,
+                         "an input of an op is NULL: memory did not suffice for a parameter");
             lp__tape_fail(tape, LP_NOMEM);
         } else {
-            lp__assertion(tape->ctx, "input != NULL", __FILE__ ":" LP__STR(__LINE__), "an input of an op is NULL");
+            lp__assertion(tape->ctx, "input != NULL", __FILE__ ":" LP__STR(__LINE__),
+                          "an input of an op is NULL");
             lp__tape_fail(tape, LP_INVALID);
         }
         return false;
@@ -96,8 +99,8 @@ bool lp__inputs_ok(lp_tape* tape, const lp_tensor* inputs, int n_inputs) {
     return true;
 }
 
-lp_tensor lp__apply(lp_tape* tape, const lp__op* op, int64_t rows, int64_t cols, const lp_tensor* inputs,
-                    int n_inputs, const lp__attr* attr) {
+lp_tensor lp__apply(lp_tape* tape, const lp__op* op, int64_t rows, int64_t cols,
+                    const lp_tensor* inputs, int n_inputs, const lp__attr* attr) {
     lp__node* node = node_create(tape, tape->type, rows, cols);
     if (!node) return NULL;
     node->op = op;
@@ -118,7 +121,8 @@ void* lp__grad_raw(lp__node* node, bool* fresh) {
     *fresh = false;
     if (!node || !node->t.needs_grad) return NULL;
     if (!node->t.grad) { /* a parameter always has its own */
-        node->t.grad = lp__tape_alloc(node->tape, (size_t)lp__size(node) * lp__dtype_bytes(node->t.type));
+        node->t.grad =
+            lp__tape_alloc(node->tape, (size_t)lp__size(node) * lp__dtype_bytes(node->t.type));
         *fresh = true;
     }
     return node->t.grad;
@@ -136,7 +140,8 @@ lp_status lp_backward(lp_tape* tape, lp_tensor loss) {
     if (!LP__REQUIRE(tape->ctx, loss && loss->rows == 1 && loss->cols == 1, "a loss is [1, 1]") ||
         !LP__REQUIRE(tape->ctx, tape->recording, "the tape was not recording"))
         return LP_INVALID;
-    if (!LP__REQUIRE(tape->ctx, !tape->walked, "lp_backward was called already: reset the tape and record anew"))
+    if (!LP__REQUIRE(tape->ctx, !tape->walked,
+                     "lp_backward was called already: reset the tape and record anew"))
         return LP_INVALID;
     lp__node* root = lp__node_of(loss);
     if (!root->t.needs_grad) return LP_OK; /* it depends on no parameter */
@@ -159,7 +164,7 @@ lp_status lp_backward(lp_tape* tape, lp_tensor loss) {
     return tape->status;
 }
 
-/* ---- constants ------------------------------------------------------------------------------------- */
+/* ---- constants ------------------------------------------------------------------------------- */
 
 lp_tensor lp_const_f64(lp_tape* t, int64_t rows, int64_t cols, const double* values) {
     lp__node* node = lp__leaf(t, t->type, rows, cols);
@@ -228,7 +233,7 @@ lp_tensor lp_detach(lp_tape* t, lp_tensor x) {
     return &node->t;
 }
 
-/* ---- reading --------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 float* lp_f32(lp_tensor x) { return x ? x->data : NULL; }
 double* lp_f64(lp_tensor x) { return x ? x->data : NULL; }

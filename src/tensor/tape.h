@@ -10,9 +10,9 @@
 
 typedef struct lp__node lp__node;
 
-/* An op: what it computes, and how its gradient flows. [0] is float, [1] double; both are the same text where
- * the op has no kernels of its own. backward adds to the gradients of those inputs that need one. A failure is
- * recorded with lp__tape_fail. */
+/* An op: what it computes, and how its gradient flows. [0] is float, [1] double; both are the same
+ * text where the op has no kernels of its own. backward adds to the gradients of those inputs that
+ * need one. A failure is recorded with lp__tape_fail. */
 typedef struct lp__op {
     const char* name;
     void (*forward[2])(lp__node* node);
@@ -24,13 +24,15 @@ typedef struct lp__op {
 #include "tensor/ops.inc"
 #undef LP__OP
 
-/* One sequence of an attention op: rows first .. first + count - 1 follow `past` cached rows of `slot`. */
+/* One sequence of an attention op: rows first .. first + count - 1 follow `past` cached rows of
+ * `slot`. */
 typedef struct lp__span {
     int64_t first, count, past;
     int32_t slot;
 } lp__span;
 
-/* A layer of a perceptron: its parameters, its widths, W^T in panels, and what it gave, [rows, out]. */
+/* A layer of a perceptron: its parameters, its widths, W^T in panels, and what it gave, [rows,
+ * out]. */
 typedef struct lp__mlp_layer {
     lp__node *w, *b;
     int64_t in, out;
@@ -102,9 +104,10 @@ lp_tensor lp__tape_fail(lp_tape* tape, lp_status status);
 /* A leaf of the tape, its data not set. */
 lp__node* lp__leaf(lp_tape* tape, lp_dtype type, int64_t rows, int64_t cols);
 
-/* Runs an op of the tape's type; inputs may be NULL from the first unused on. NULL after a failure. */
-lp_tensor lp__apply(lp_tape* tape, const lp__op* op, int64_t rows, int64_t cols, const lp_tensor* inputs,
-                    int n_inputs, const lp__attr* attr);
+/* Runs an op of the tape's type; inputs may be NULL from the first unused on. NULL after a failure.
+ */
+lp_tensor lp__apply(lp_tape* tape, const lp__op* op, int64_t rows, int64_t cols,
+                    const lp_tensor* inputs, int n_inputs, const lp__attr* attr);
 
 /* True if the tape is sound, all inputs are there, and none has another type than the tape's. */
 bool lp__inputs_ok(lp_tape* tape, const lp_tensor* inputs, int n_inputs);
@@ -114,32 +117,37 @@ void* lp__tape_alloc(lp_tape* tape, size_t bytes);
 
 /* The gradient of a node, made zero if it is new; NULL if none is needed or memory is out. */
 void* lp__grad(lp__node* node);
-/* The same, but if it is new it is not cleared and *fresh is set: the caller must then write all of it. */
+/* The same, but if it is new it is not cleared and *fresh is set: the caller must then write all of
+ * it. */
 void* lp__grad_raw(lp__node* node, bool* fresh);
 
-/* W^T of a parameter W [out, in] packed for lp__gemm_packed; NULL if node is no parameter or memory is out. */
+/* W^T of a parameter W [out, in] packed for lp__gemm_packed; NULL if node is no parameter or memory
+ * is out. */
 const float* lp__packed_weight(lp_ctx* ctx, lp__node* w);
 
-/* ---- packed sequences: whether offsets [sequences + 1] begin at 0 and never fall; *rows is then where they end ---- */
+/* ---- packed sequences: whether offsets [sequences + 1] begin at 0 and never fall; *rows is then
+ * where they end ---- */
 bool lp__offsets_ok(int64_t sequences, const int64_t* offsets, int64_t* rows);
 
-/* ---- key-value cache: the stored rows of a slot in a layer, [capacity, width] --------------------- */
+/* ---- key-value cache: the stored rows of a slot in a layer, [capacity, width] ---------------- */
 float* lp__kv_keys(lp_kv* kv, int64_t layer, int32_t slot);
 float* lp__kv_values(lp_kv* kv, int64_t layer, int32_t slot);
-/* Other numbers of slots and rows (both positive), all slots empty; memory is asked for only if there is too little. After
- * LP_NOMEM the cache has no slots until it is reshaped again. */
+/* Other numbers of slots and rows (both positive), all slots empty; memory is asked for only if
+ * there is too little. After LP_NOMEM the cache has no slots until it is reshaped again. */
 lp_status lp__kv_reshape(lp_kv* kv, int32_t slots, int64_t capacity);
 /* Whether every slot [n] is there, and none is named twice; NULL: false. */
 bool lp__kv_slots_ok(lp_kv* kv, int64_t n, const int32_t* slot);
 /* Whether `rows` more rows of `width` columns fit behind those of the slot, which must be there. */
 bool lp__kv_fits(const lp_kv* kv, int64_t layer, int32_t slot, int64_t rows, int64_t width);
 
-/* ---- a row of logits: its maximum, log sum exp, and (if not NULL) its entropy, all from one order of sums, so that
- * sampling and learning find the same bits. scratch: n floats, only for the entropy. ---------------------------- */
+/* ---- a row of logits: its maximum, log sum exp, and (if not NULL) its entropy, all from one order
+ * of sums, so that sampling and learning find the same bits. scratch: n floats, only for the
+ * entropy. ---------------------------- */
 typedef struct lp__row_stats {
     float max;
     double lse, entropy;
 } lp__row_stats;
-lp__row_stats lp__logits_stats(const struct lp__kernels* kernels, int64_t n, const float* z, float* scratch);
+lp__row_stats lp__logits_stats(const struct lp__kernels* kernels, int64_t n, const float* z,
+                               float* scratch);
 
 #endif

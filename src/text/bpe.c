@@ -6,7 +6,7 @@
 
 #define NO_RANK UINT32_MAX
 
-/* ---- merges ---------------------------------------------------------------------------------------- */
+/* ---- merges ---------------------------------------------------------------------------------- */
 
 static uint32_t pair_hash(int32_t left, int32_t right) {
     uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9e3779b97f4a7c15u;
@@ -84,7 +84,7 @@ void lp__bpe_free(lp_ctx* ctx, lp__bpe* bpe) {
     bpe->merged = NULL;
 }
 
-/* ---- one piece ------------------------------------------------------------------------------------- */
+/* ---- one piece ------------------------------------------------------------------------------- */
 
 /* The piece is a doubly linked list of symbols; a merge keeps the left one and unlinks the right
  * one. rank is that of the pair (this, next). */

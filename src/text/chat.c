@@ -6,7 +6,7 @@
 #define START "<|im_start|>"
 #define END   "<|im_end|>"
 
-/* ---- recognising a template ------------------------------------------------------------------------ */
+/* ---- recognising a template ------------------------------------------------------------------ */
 
 /* Jinja source in one spelling: within {% %} and {{ }} blanks go, string literals keep theirs with
  * \n as a line feed, quotes are all '. Text outside of tags stays. */
@@ -93,7 +93,7 @@ lp_status lp__chat_template_read(lp_ctx* ctx, lp__string source, lp_chat_format*
     return status;
 }
 
-/* ---- encoding -------------------------------------------------------------------------------------- */
+/* ---- encoding -------------------------------------------------------------------------------- */
 
 /* Role, line feed and content are one stretch of text between control tokens, and must be cut as
  * one. */

@@ -31,13 +31,9 @@ struct lp__pretokenizer {
     pcre2_code *digit, *words; /* digit: NULL where digits are not cut off */
 };
 
-static void* pcre_alloc(size_t bytes, void* user) {
-    return lp__alloc(user, bytes);
-}
+static void* pcre_alloc(size_t bytes, void* user) { return lp__alloc(user, bytes); }
 
-static void pcre_free(void* block, void* user) {
-    lp__free(user, block);
-}
+static void pcre_free(void* block, void* user) { lp__free(user, block); }
 
 /* Not compiled to machine code: PCRE2 keeps that in executable pages of its own, which would not be
  * freed with the context, and which hardened systems forbid. */

@@ -7,7 +7,7 @@ lp__tokenizer_spec lp__tokenizer_spec_default(void) {
     return (lp__tokenizer_spec){.bos = -1, .eos = -1, .eot = -1, .pad = -1, .unk = -1};
 }
 
-/* ---- creation -------------------------------------------------------------------------------------- */
+/* ---- creation -------------------------------------------------------------------------------- */
 
 static lp_status check_spec(lp_ctx* ctx, const lp__tokenizer_spec* spec) {
     if (spec->token_count < 1 || spec->token_count > LP__VOCABULARY_LIMIT) {
@@ -196,36 +196,18 @@ void lp_tokenizer_destroy(lp_tokenizer* t) {
     lp__free(ctx, t);
 }
 
-/* ---- questions ------------------------------------------------------------------------------------- */
+/* ---- questions ------------------------------------------------------------------------------- */
 
-int32_t lp_tokenizer_size(const lp_tokenizer* t) {
-    return t->size;
-}
-int32_t lp_tokenizer_bos(const lp_tokenizer* t) {
-    return t->bos;
-}
-int32_t lp_tokenizer_eos(const lp_tokenizer* t) {
-    return t->eos;
-}
-int32_t lp_tokenizer_eot(const lp_tokenizer* t) {
-    return t->eot;
-}
-int32_t lp_tokenizer_pad(const lp_tokenizer* t) {
-    return t->pad;
-}
-int32_t lp_tokenizer_unk(const lp_tokenizer* t) {
-    return t->unk;
-}
-lp_chat_format lp_tokenizer_chat_format(const lp_tokenizer* t) {
-    return t->chat;
-}
-const char* lp_tokenizer_default_system(const lp_tokenizer* t) {
-    return t->default_system;
-}
+int32_t lp_tokenizer_size(const lp_tokenizer* t) { return t->size; }
+int32_t lp_tokenizer_bos(const lp_tokenizer* t) { return t->bos; }
+int32_t lp_tokenizer_eos(const lp_tokenizer* t) { return t->eos; }
+int32_t lp_tokenizer_eot(const lp_tokenizer* t) { return t->eot; }
+int32_t lp_tokenizer_pad(const lp_tokenizer* t) { return t->pad; }
+int32_t lp_tokenizer_unk(const lp_tokenizer* t) { return t->unk; }
+lp_chat_format lp_tokenizer_chat_format(const lp_tokenizer* t) { return t->chat; }
+const char* lp_tokenizer_default_system(const lp_tokenizer* t) { return t->default_system; }
 
-static bool in_range(const lp_tokenizer* t, int32_t id) {
-    return id >= 0 && id < t->size;
-}
+static bool in_range(const lp_tokenizer* t, int32_t id) { return id >= 0 && id < t->size; }
 
 bool lp_tokenizer_is_special(const lp_tokenizer* t, int32_t id) {
     return in_range(t, id) && t->kinds[id] == LP__TOKEN_CONTROL;
@@ -244,7 +226,7 @@ const char* lp_tokenizer_spelling(const lp_tokenizer* t, int32_t id) {
     return in_range(t, id) ? t->spellings[id].data : "";
 }
 
-/* ---- ids to text ----------------------------------------------------------------------------------- */
+/* ---- ids to text ----------------------------------------------------------------------------- */
 
 static lp_status decode_raw(const lp_tokenizer* t, const int32_t* ids, int64_t n, unsigned flags,
                             lp_text* out) {

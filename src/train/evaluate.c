@@ -12,14 +12,14 @@ typedef struct run {
     int64_t N, obs, episodes;
     uint64_t seed;
     bool deterministic;
-    float* gathered;    /* [N, obs] */
-    void* actions;      /* [N, width] */
-    int32_t* ready;     /* [N] */
-    int64_t* left;      /* [N]: episodes that each still owes */
-    uint64_t* made;     /* [N] */
-    double* returns;    /* [episodes], in the order of environments: quota by quota */
+    float* gathered; /* [N, obs] */
+    void* actions;   /* [N, width] */
+    int32_t* ready;  /* [N] */
+    int64_t* left;   /* [N]: episodes that each still owes */
+    uint64_t* made;  /* [N] */
+    double* returns; /* [episodes], in the order of environments: quota by quota */
     double* lengths;
-    int64_t* next;      /* [N]: where the next return of each goes */
+    int64_t* next; /* [N]: where the next return of each goes */
 } run;
 
 /* As Stable-Baselines3's evaluate_policy shares them out: the last environments have one more. */
@@ -35,17 +35,19 @@ static bool reserve(run* r) {
     r->next = lp__calloc(r->ctx, (size_t)r->N, sizeof *r->next);
     r->returns = lp__calloc(r->ctx, (size_t)r->episodes, sizeof *r->returns);
     r->lengths = lp__calloc(r->ctx, (size_t)r->episodes, sizeof *r->lengths);
-    return r->tape && r->gathered && r->actions && r->ready && r->left && r->made && r->next && r->returns && r->lengths;
+    return r->tape && r->gathered && r->actions && r->ready && r->left && r->made && r->next &&
+           r->returns && r->lengths;
 }
 
 static void end(run* r) {
     lp_tape_destroy(r->tape);
-    void* blocks[] = {r->gathered, r->actions, r->ready, r->left, r->made, r->next, r->returns, r->lengths};
+    void* blocks[] = {r->gathered, r->actions, r->ready,   r->left,
+                      r->made,     r->next,    r->returns, r->lengths};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) lp__free(r->ctx, blocks[i]);
 }
 
-/* Notes the episodes that ended; the environments that owe more, with their observations, are then to act. Returns how
- * many. */
+/* Notes the episodes that ended; the environments that owe more, with their observations, are then
+ * to act. Returns how many. */
 static int64_t note(run* r, const lp_env_results* e) {
     int64_t n = 0;
     for (int64_t k = 0; k < e->count; k++) {
@@ -56,7 +58,8 @@ static int64_t note(run* r, const lp_env_results* e) {
             r->left[i]--;
         }
         if (r->left[i] == 0) continue;
-        memcpy(r->gathered + n * r->obs, e->observation + i * r->obs, (size_t)r->obs * sizeof(float));
+        memcpy(r->gathered + n * r->obs, e->observation + i * r->obs,
+               (size_t)r->obs * sizeof(float));
         r->ready[n++] = i;
     }
     return n;
@@ -93,11 +96,12 @@ static lp_status all(run* r) {
     return LP_OK;
 }
 
-lp_status lp_evaluate(lp_policy* policy, lp_envs* envs, int64_t episodes, bool deterministic, uint64_t seed,
-                      double* returns, lp_evaluation* result) {
+lp_status lp_evaluate(lp_policy* policy, lp_envs* envs, int64_t episodes, bool deterministic,
+                      uint64_t seed, double* returns, lp_evaluation* result) {
     lp_status status = lp__policy_fits(policy, lp_envs_type(envs));
     if (status == LP_OK && (episodes < 1 || episodes > 1 << 24))
-        status = lp__fail(policy->ctx, LP_INVALID, "%lld episodes: it must be 1..%d", (long long)episodes, 1 << 24);
+        status = lp__fail(policy->ctx, LP_INVALID, "%lld episodes: it must be 1..%d",
+                          (long long)episodes, 1 << 24);
     if (status != LP_OK) return status;
     run r = {.ctx = policy->ctx,
              .policy = policy,
@@ -114,7 +118,8 @@ lp_status lp_evaluate(lp_policy* policy, lp_envs* envs, int64_t episodes, bool d
             lp_spread_add(&reward, r.returns[i]);
             lp_spread_add(&length, r.lengths[i]);
         }
-        *result = (lp_evaluation){reward.mean, sqrt(reward.square / (double)episodes), length.mean, episodes};
+        *result = (lp_evaluation){reward.mean, sqrt(reward.square / (double)episodes), length.mean,
+                                  episodes};
         if (returns) memcpy(returns, r.returns, (size_t)episodes * sizeof *returns);
     }
     end(&r);

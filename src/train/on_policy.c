@@ -17,10 +17,15 @@ lp_on_policy_def lp_on_policy_def_default(lp_algorithm algorithm) {
     return (lp_on_policy_def){.cookie = COOKIE,
                               .algorithm = algorithm,
                               .n_timesteps = 100000,
-                              .n_steps = ppo ? 2048 : a2c ? 5 : 500,
+                              .n_steps = ppo   ? 2048
+                                         : a2c ? 5
+                                               : 500,
                               .batch_size = 64,
                               .n_epochs = 10,
-                              .learning_rate = {ppo ? 3e-4 : a2c ? 7e-4 : 1e-3, false},
+                              .learning_rate = {ppo   ? 3e-4
+                                                : a2c ? 7e-4
+                                                      : 1e-3,
+                                                false},
                               .gamma = 0.99,
                               .gae_lambda = ppo ? 0.95 : 1.0,
                               .clip_range = {0.2, false},
@@ -31,7 +36,8 @@ lp_on_policy_def lp_on_policy_def_default(lp_algorithm algorithm) {
                               .optimizer_eps = 1e-5};
 }
 
-/* What the algorithm does not have takes the values at which it is not there: one epoch over the whole rollout. */
+/* What the algorithm does not have takes the values at which it is not there: one epoch over the
+ * whole rollout. */
 static void complete(lp_on_policy_def* d, int64_t environments) {
     if (d->algorithm == LP_PPO) return;
     d->n_epochs = 1;
@@ -42,7 +48,8 @@ static void complete(lp_on_policy_def* d, int64_t environments) {
 
 static lp_status check_def(lp_ctx* ctx, const lp_on_policy_def* d) {
     if (!LP__REQUIRE(ctx, d->cookie == COOKIE, "begin with lp_on_policy_def_default") ||
-        !LP__REQUIRE(ctx, d->algorithm >= 0 && d->algorithm < LP_ALGORITHM_COUNT, "the algorithm is none"))
+        !LP__REQUIRE(ctx, d->algorithm >= 0 && d->algorithm < LP_ALGORITHM_COUNT,
+                     "the algorithm is none"))
         return LP_INVALID;
     const lp__range ranges[] = {
         {"n_timesteps", (double)d->n_timesteps, 1, 1e15},
@@ -78,8 +85,10 @@ static bool reserve(lp_on_policy* r) {
     r->steps = (lp__steps){.T = T, .N = N};
     r->steps.observation = array(r, &ok, n * obs, sizeof(float));
     r->steps.action = array(r, &ok, n * width, sizeof(float));
-    float** columns[] = {&r->steps.log_prob, &r->steps.value, &r->steps.reward, &r->steps.advantage, &r->steps.returns};
-    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) *columns[i] = array(r, &ok, n, sizeof(float));
+    float** columns[] = {&r->steps.log_prob, &r->steps.value, &r->steps.reward, &r->steps.advantage,
+                         &r->steps.returns};
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
+        *columns[i] = array(r, &ok, n, sizeof(float));
     r->steps.ended = array(r, &ok, n, sizeof(bool));
     r->steps.episode_return = array(r, &ok, n, sizeof(double));
     r->steps.episode_length = array(r, &ok, n, sizeof(int64_t));
@@ -87,7 +96,8 @@ static bool reserve(lp_on_policy* r) {
     r->mini.observation = array(r, &ok, batch * obs, sizeof(float));
     r->mini.action = array(r, &ok, batch * width, sizeof(float));
     float** rows[] = {&r->mini.log_prob, &r->mini.value, &r->mini.advantage, &r->mini.returns};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) *rows[i] = array(r, &ok, batch, sizeof(float));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        *rows[i] = array(r, &ok, batch, sizeof(float));
     r->order = array(r, &ok, n, sizeof(int32_t));
     r->observation = array(r, &ok, N * obs, sizeof(float));
     r->made = array(r, &ok, N, sizeof(uint64_t));
@@ -106,14 +116,16 @@ static lp_status make_optimizer(lp_on_policy* r) {
     return lp_optim_create(r->policy->params, &def, &r->optim);
 }
 
-lp_status lp_on_policy_create(lp_envs* envs, lp_policy* policy, const lp_on_policy_def* def, lp_on_policy** out) {
+lp_status lp_on_policy_create(lp_envs* envs, lp_policy* policy, const lp_on_policy_def* def,
+                              lp_on_policy** out) {
     lp_ctx* ctx = policy->ctx;
     *out = NULL;
     lp_status status = check_def(ctx, def);
     if (status == LP_OK) status = lp__policy_fits(policy, lp_envs_type(envs));
     if (status == LP_OK && def->n_steps > INT32_MAX / lp_envs_count(envs))
-        status = lp__fail(ctx, LP_INVALID, "a rollout of %lld steps of %lld environments is too long",
-                          (long long)def->n_steps, (long long)lp_envs_count(envs));
+        status =
+            lp__fail(ctx, LP_INVALID, "a rollout of %lld steps of %lld environments is too long",
+                     (long long)def->n_steps, (long long)lp_envs_count(envs));
     if (status != LP_OK) return status;
     lp_on_policy* r = lp__calloc(ctx, 1, sizeof *r);
     if (!r) return LP_NOMEM;
@@ -125,8 +137,10 @@ lp_status lp_on_policy_create(lp_envs* envs, lp_policy* policy, const lp_on_poli
     r->tape = lp_tape_create(ctx, LP_F32);
     status = r->tape ? LP_OK : LP_NOMEM;
     if (status == LP_OK && !reserve(r))
-        status = lp__fail(ctx, LP_NOMEM, "out of memory for rollouts of %lld steps of %lld environments: take fewer of them",
-                          (long long)def->n_steps, (long long)lp_envs_count(envs));
+        status = lp__fail(
+            ctx, LP_NOMEM,
+            "out of memory for rollouts of %lld steps of %lld environments: take fewer of them",
+            (long long)def->n_steps, (long long)lp_envs_count(envs));
     if (status == LP_OK) status = make_optimizer(r);
     if (status != LP_OK) {
         lp_on_policy_destroy(r);
@@ -141,12 +155,30 @@ void lp_on_policy_destroy(lp_on_policy* r) {
     if (!r) return;
     lp_optim_destroy(r->optim);
     lp_tape_destroy(r->tape);
-    void* blocks[] = {r->steps.observation,    r->steps.action,         r->steps.log_prob,  r->steps.value,
-                      r->steps.reward,         r->steps.advantage,      r->steps.returns,   r->steps.ended,
-                      r->steps.episode_return, r->steps.episode_length, r->steps.last_value, r->mini.observation,
-                      r->mini.action,          r->mini.log_prob,        r->mini.value,      r->mini.advantage,
-                      r->mini.returns,         r->order,                r->observation,     r->made,
-                      r->taken,                r->ready,                r->gathered,        r->actions};
+    void* blocks[] = {r->steps.observation,
+                      r->steps.action,
+                      r->steps.log_prob,
+                      r->steps.value,
+                      r->steps.reward,
+                      r->steps.advantage,
+                      r->steps.returns,
+                      r->steps.ended,
+                      r->steps.episode_return,
+                      r->steps.episode_length,
+                      r->steps.last_value,
+                      r->mini.observation,
+                      r->mini.action,
+                      r->mini.log_prob,
+                      r->mini.value,
+                      r->mini.advantage,
+                      r->mini.returns,
+                      r->order,
+                      r->observation,
+                      r->made,
+                      r->taken,
+                      r->ready,
+                      r->gathered,
+                      r->actions};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) lp__free(r->ctx, blocks[i]);
     lp__free(r->ctx, r);
 }
@@ -158,7 +190,7 @@ double lp__schedule_now(const lp_on_policy* r, lp_schedule s) {
     return s.linear ? s.initial * fmax(left, 0.0) : s.initial;
 }
 
-/* ---- one step -------------------------------------------------------------------------------------- */
+/* ---- one step -------------------------------------------------------------------------------- */
 
 static double ring_mean(const lp_on_policy* r, const double* ring) {
     const int64_t n = LP__MIN(r->episodes, (int64_t)LP__EPISODES);
@@ -186,7 +218,7 @@ lp_status lp_on_policy_step(lp_on_policy* r, lp_on_policy_metrics* metrics) {
     return LP_OK;
 }
 
-/* ---- metrics --------------------------------------------------------------------------------------- */
+/* ---- metrics --------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name, *meaning;

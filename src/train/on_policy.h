@@ -12,8 +12,8 @@ typedef struct lp__steps {
     float* observation; /* [T, N, obs] */
     void* action;       /* int32_t [T, N], or float [T, N, width] */
     float *log_prob, *value, *reward, *advantage, *returns; /* [T, N] */
-    bool* ended;            /* [T, N]: the episode's last step */
-    double* episode_return; /* [T, N]: where it ended */
+    bool* ended;                                            /* [T, N]: the episode's last step */
+    double* episode_return;                                 /* [T, N]: where it ended */
     int64_t* episode_length;
     float* last_value; /* [N]: after the last step */
 } lp__steps;
@@ -54,9 +54,10 @@ struct lp_on_policy {
 /* Fills trainer->steps, advantages and returns included. */
 lp_status lp__on_policy_collect(lp_on_policy* trainer);
 
-/* Epochs of minibatches of trainer->steps. permutations: [n_epochs, T N] or NULL: drawn from the seed; sample j of one is
- * step j % T of environment j / T. Adds to metrics. */
-lp_status lp__on_policy_update(lp_on_policy* trainer, const int32_t* permutations, lp_on_policy_metrics* metrics);
+/* Epochs of minibatches of trainer->steps. permutations: [n_epochs, T N] or NULL: drawn from the
+ * seed; sample j of one is step j % T of environment j / T. Adds to metrics. */
+lp_status lp__on_policy_update(lp_on_policy* trainer, const int32_t* permutations,
+                               lp_on_policy_metrics* metrics);
 
 /* The value of a schedule after the steps made so far. */
 double lp__schedule_now(const lp_on_policy* trainer, lp_schedule schedule);

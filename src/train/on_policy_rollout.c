@@ -4,8 +4,8 @@
 
 static int64_t obs_width(const lp_on_policy* r) { return r->policy->def.observation.n; }
 
-/* Takes what the environments say: their observations, and if they had been sent an action (taken > 0) the end of their
- * last step. */
+/* Takes what the environments say: their observations, and if they had been sent an action (taken >
+ * 0) the end of their last step. */
 static void note(lp_on_policy* r, const lp_env_results* e) {
     const int64_t obs = obs_width(r);
     for (int64_t k = 0; k < e->count; k++) {
@@ -25,20 +25,23 @@ static void note(lp_on_policy* r, const lp_env_results* e) {
 /* V of n rows of observations, into out [n]. */
 static lp_status values(lp_on_policy* r, int64_t n, const float* observation, float* out) {
     lp_tape_reset(r->tape);
-    lp_tensor v = lp__policy_value(r->tape, r->policy, lp_const_f32(r->tape, n, obs_width(r), observation));
+    lp_tensor v =
+        lp__policy_value(r->tape, r->policy, lp_const_f32(r->tape, n, obs_width(r), observation));
     if (!v) return lp_tape_status(r->tape);
     memcpy(out, lp_f32(v), (size_t)n * sizeof *out);
     return LP_OK;
 }
 
-/* Time was up, not the task over: what would have followed is worth gamma V of the final observation. */
+/* Time was up, not the task over: what would have followed is worth gamma V of the final
+ * observation. */
 static lp_status bootstrap(lp_on_policy* r, const lp_env_results* e) {
     const int64_t obs = obs_width(r);
     int64_t n = 0;
     for (int64_t k = 0; k < e->count; k++) {
         const int32_t i = e->index[k];
         if (r->taken[i] == 0 || !e->truncated[i] || e->terminated[i]) continue;
-        memcpy(r->gathered + n++ * obs, e->final_observation + i * obs, (size_t)obs * sizeof(float));
+        memcpy(r->gathered + n++ * obs, e->final_observation + i * obs,
+               (size_t)obs * sizeof(float));
     }
     if (n == 0) return LP_OK;
     lp_status status = values(r, n, r->gathered, r->steps.last_value);
@@ -46,7 +49,8 @@ static lp_status bootstrap(lp_on_policy* r, const lp_env_results* e) {
     for (int64_t k = 0; status == LP_OK && k < e->count; k++) {
         const int32_t i = e->index[k];
         if (r->taken[i] == 0 || !e->truncated[i] || e->terminated[i]) continue;
-        r->steps.reward[(r->taken[i] - 1) * r->steps.N + i] += (float)(r->def.gamma * (double)r->steps.last_value[n++]);
+        r->steps.reward[(r->taken[i] - 1) * r->steps.N + i] +=
+            (float)(r->def.gamma * (double)r->steps.last_value[n++]);
     }
     return status;
 }
@@ -60,12 +64,14 @@ static int64_t owing(lp_on_policy* r) {
     return n;
 }
 
-/* Draws an action for each of n environments that are ready, notes it in their slots, and sends it. */
+/* Draws an action for each of n environments that are ready, notes it in their slots, and sends it.
+ */
 static lp_status act(lp_on_policy* r, int64_t n) {
     const int64_t obs = obs_width(r), width = lp__action_width(r->policy);
     lp_tape* t = r->tape;
     for (int64_t k = 0; k < n; k++)
-        memcpy(r->gathered + k * obs, r->observation + r->ready[k] * obs, (size_t)obs * sizeof(float));
+        memcpy(r->gathered + k * obs, r->observation + r->ready[k] * obs,
+               (size_t)obs * sizeof(float));
     lp_tape_reset(t);
     lp_tensor x = lp_const_f32(t, n, obs, r->gathered);
     lp_dist pi = lp__policy_dist(t, r->policy, x);
@@ -80,7 +86,8 @@ static lp_status act(lp_on_policy* r, int64_t n) {
         const int32_t i = r->ready[k];
         const int64_t at = r->taken[i]++ * r->steps.N + i;
         memcpy(r->steps.observation + at * obs, r->gathered + k * obs, (size_t)obs * sizeof(float));
-        memcpy((float*)r->steps.action + at * width, (const float*)r->actions + k * width, (size_t)width * sizeof(float));
+        memcpy((float*)r->steps.action + at * width, (const float*)r->actions + k * width,
+               (size_t)width * sizeof(float));
         r->steps.log_prob[at] = lp_f32(log_prob)[k];
         r->steps.value[at] = lp_f32(value)[k];
         r->made[i]++;
@@ -134,7 +141,8 @@ lp_status lp__on_policy_collect(lp_on_policy* r) {
     if (status != LP_OK) return status;
     r->timesteps += r->steps.T * r->steps.N;
     count_episodes(r);
-    lp_gae_rollout(r->steps.T, r->steps.N, r->steps.reward, r->steps.value, r->steps.ended, r->steps.last_value,
-                   r->def.gamma, r->def.gae_lambda, r->steps.advantage, r->steps.returns);
+    lp_gae_rollout(r->steps.T, r->steps.N, r->steps.reward, r->steps.value, r->steps.ended,
+                   r->steps.last_value, r->def.gamma, r->def.gae_lambda, r->steps.advantage,
+                   r->steps.returns);
     return LP_OK;
 }

@@ -1,5 +1,5 @@
-/* Learning from a rollout: epochs of minibatches through the policy-gradient loss, as PPO.train and A2C.train of
- * Stable-Baselines3 do it. */
+/* Learning from a rollout: epochs of minibatches through the policy-gradient loss, as PPO.train and
+ * A2C.train of Stable-Baselines3 do it. */
 #include "train/on_policy.h"
 #include <math.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 /* Sums over the minibatches of an update. */
 typedef struct tally {
     int64_t minibatches, kl_minibatches; /* of the last epoch */
-    int64_t steps; /* of the optimizer */
+    int64_t steps;                       /* of the optimizer */
     double policy_loss, value_loss, entropy, clipped, kl, grad_norm, loss, max_dev;
 } tally;
 
@@ -26,7 +26,8 @@ static void gather(lp_on_policy* r, int64_t n, const int32_t* order) {
     for (int64_t k = 0; k < n; k++) {
         const int64_t at = order[k] % s->T * s->N + order[k] / s->T;
         memcpy(m->observation + k * obs, s->observation + at * obs, (size_t)obs * sizeof(float));
-        memcpy((float*)m->action + k * width, (const float*)s->action + at * width, (size_t)width * sizeof(float));
+        memcpy((float*)m->action + k * width, (const float*)s->action + at * width,
+               (size_t)width * sizeof(float));
         m->log_prob[k] = s->log_prob[at];
         m->value[k] = s->value[at];
         m->advantage[k] = s->advantage[at];
@@ -39,7 +40,8 @@ static lp_pg_loss_def loss_def(const lp_on_policy* r, const settings* now) {
     const bool ppo = r->def.algorithm == LP_PPO;
     return (lp_pg_loss_def){.surrogate = ppo ? LP_SURROGATE_CLIPPED : LP_SURROGATE_SCORE,
                             .clip_range = now->clip_range,
-                            .value_loss = now->clip_value ? LP_VALUE_LOSS_CLIPPED : LP_VALUE_LOSS_PLAIN,
+                            .value_loss =
+                                now->clip_value ? LP_VALUE_LOSS_CLIPPED : LP_VALUE_LOSS_PLAIN,
                             .clip_range_value = now->clip_range_vf,
                             .vf_coef = r->def.vf_coef,
                             .ent_coef = r->def.ent_coef,
@@ -51,16 +53,18 @@ static lp_pg_loss_def loss_def(const lp_on_policy* r, const settings* now) {
 }
 
 /* What Stable-Baselines3 logs about a minibatch; returns its approx_kl. */
-static double note(const lp_on_policy* r, const settings* now, const float* log_prob, const float* value,
-                   const float* entropy, tally* sums) {
+static double note(const lp_on_policy* r, const settings* now, const float* log_prob,
+                   const float* value, const float* entropy, tally* sums) {
     const lp__minibatch* m = &r->mini;
     const bool ppo = r->def.algorithm == LP_PPO;
     double policy = 0, error = 0, entropies = 0, clipped = 0, kl = 0;
     for (int64_t k = 0; k < m->n; k++) {
-        const double log_ratio = (double)log_prob[k] - (double)m->log_prob[k], ratio = exp(log_ratio);
+        const double log_ratio = (double)log_prob[k] - (double)m->log_prob[k],
+                     ratio = exp(log_ratio);
         const double advantage = (double)m->advantage[k], old = (double)m->value[k];
         const double bounded = fmin(fmax(ratio, 1.0 - now->clip_range), 1.0 + now->clip_range);
-        policy -= ppo ? fmin(advantage * ratio, advantage * bounded) : advantage * (double)log_prob[k];
+        policy -=
+            ppo ? fmin(advantage * ratio, advantage * bounded) : advantage * (double)log_prob[k];
         double v = (double)value[k];
         if (now->clip_value) v = old + fmin(fmax(v - old, -now->clip_range_vf), now->clip_range_vf);
         error += (v - (double)m->returns[k]) * (v - (double)m->returns[k]);
@@ -105,14 +109,16 @@ static lp_status minibatch(lp_on_policy* r, const settings* now, tally* sums, bo
     return status;
 }
 
-static lp_status epochs(lp_on_policy* r, const int32_t* permutations, const settings* now, tally* sums) {
+static lp_status epochs(lp_on_policy* r, const int32_t* permutations, const settings* now,
+                        tally* sums) {
     const int64_t samples = r->steps.T * r->steps.N;
     bool stop = false;
     for (int64_t epoch = 0; epoch < r->def.n_epochs && !stop; epoch++) {
         if (permutations) {
             memcpy(r->order, permutations + epoch * samples, (size_t)samples * sizeof *r->order);
         } else {
-            lp_rng rng = lp_rng_philox(r->def.seed, LP_FOR_SHUFFLE, (uint64_t)r->iterations, (uint32_t)epoch);
+            lp_rng rng = lp_rng_philox(r->def.seed, LP_FOR_SHUFFLE, (uint64_t)r->iterations,
+                                       (uint32_t)epoch);
             lp_rng_permutation(&rng, r->order, (int32_t)samples);
         }
         sums->kl = 0;
@@ -144,7 +150,8 @@ static double mean_std(const lp_policy* p) {
     return sum / (double)p->def.action.n;
 }
 
-static void fill(const lp_on_policy* r, const settings* now, double rate, const tally* sums, lp_on_policy_metrics* m) {
+static void fill(const lp_on_policy* r, const settings* now, double rate, const tally* sums,
+                 lp_on_policy_metrics* m) {
     const double n = (double)sums->minibatches;
     m->learning_rate = rate;
     m->clip_range = now->clip_range;
@@ -162,8 +169,10 @@ static void fill(const lp_on_policy* r, const settings* now, double rate, const 
     m->n_updates = (double)r->updates;
 }
 
-lp_status lp__on_policy_update(lp_on_policy* r, const int32_t* permutations, lp_on_policy_metrics* metrics) {
-    const settings now = {r->def.clip_range_vf.initial > 0, lp__schedule_now(r, r->def.clip_range), lp__schedule_now(r, r->def.clip_range_vf)};
+lp_status lp__on_policy_update(lp_on_policy* r, const int32_t* permutations,
+                               lp_on_policy_metrics* metrics) {
+    const settings now = {r->def.clip_range_vf.initial > 0, lp__schedule_now(r, r->def.clip_range),
+                          lp__schedule_now(r, r->def.clip_range_vf)};
     const double rate = lp__schedule_now(r, r->def.learning_rate);
     const int64_t updates = r->updates;
     tally sums = {0};
@@ -172,7 +181,8 @@ lp_status lp__on_policy_update(lp_on_policy* r, const int32_t* permutations, lp_
     if (status == LP_OK) status = epochs(r, permutations, &now, &sums);
     if (status == LP_OK && !lp_params_finite(r->policy->params))
         status = lp__fail(r->ctx, LP_NONFINITE,
-                          "a weight is no finite number any more: the update is refused, nothing moved; lower the "
+                          "a weight is no finite number any more: the update is refused, nothing "
+                          "moved; lower the "
                           "learning rate");
     if (status == LP_OK) {
         fill(r, &now, rate, &sums, metrics);

@@ -37,7 +37,9 @@ typedef struct lp__draw {
     bool deterministic;    /* the mode instead */
 } lp__draw;
 
-/* Actions for n rows of a distribution, into int32_t [n] or float [n, width]. LP_NONFINITE: no probability is finite. */
-lp_status lp__policy_draw(lp_tape* t, const lp_policy* policy, lp_dist pi, int64_t n, const lp__draw* draw, void* actions);
+/* Actions for n rows of a distribution, into int32_t [n] or float [n, width]. LP_NONFINITE: no
+ * probability is finite. */
+lp_status lp__policy_draw(lp_tape* t, const lp_policy* policy, lp_dist pi, int64_t n,
+                          const lp__draw* draw, void* actions);
 
 #endif

@@ -62,8 +62,8 @@ static bool value_head(lp_ppo* ppo) {
     lp_params* params = lp_weights_params(ppo->policy);
     const int64_t width = lp_model_get_shape(ppo->model).width;
     /* either missing: an earlier creation may have run out of memory between the two */
-    const bool made =
-        !lp_params_find(params, "v_head.summary.weight") || !lp_params_find(params, "v_head.summary.bias");
+    const bool made = !lp_params_find(params, "v_head.summary.weight") ||
+                      !lp_params_find(params, "v_head.summary.bias");
     ppo->value_weight = lp_param(params, "v_head.summary.weight", 1, width);
     ppo->value_bias = lp_param(params, "v_head.summary.bias", 1, 1);
     if (!ppo->value_weight || !ppo->value_bias) return false;
@@ -77,8 +77,8 @@ static bool value_head(lp_ppo* ppo) {
     return true;
 }
 
-lp_status lp_ppo_create(const lp_model* model, lp_weights* policy, const lp_weights* reference, const lp_ppo_def* def,
-                        lp_ppo** out) {
+lp_status lp_ppo_create(const lp_model* model, lp_weights* policy, const lp_weights* reference,
+                        const lp_ppo_def* def, lp_ppo** out) {
     *out = NULL;
     lp_params* params = lp_weights_params(policy);
     lp_ctx* ctx = lp_params_ctx(params);
@@ -87,7 +87,8 @@ lp_status lp_ppo_create(const lp_model* model, lp_weights* policy, const lp_weig
     if (status != LP_OK) return status;
     lp_ppo* ppo = lp__calloc(ctx, 1, sizeof *ppo);
     if (!ppo) return LP_NOMEM;
-    *ppo = (lp_ppo){.ctx = ctx, .model = model, .policy = policy, .reference = reference, .def = *def};
+    *ppo =
+        (lp_ppo){.ctx = ctx, .model = model, .policy = policy, .reference = reference, .def = *def};
     ppo->kl_coef = def->init_kl_coef;
     ppo->moments = lp_moments_start();
     lp__arena_init(&ppo->arena, ctx, 1 << 16);
@@ -107,8 +108,8 @@ lp_status lp_ppo_create(const lp_model* model, lp_weights* policy, const lp_weig
 }
 
 static void rollout_free(lp_ctx* ctx, lp__rollout* r) {
-    void* blocks[] = {r->log_prob,  r->ref_log_prob, r->value,       r->kl,   r->reward,
-                      r->advantage, r->returns,      r->sequence_kl, r->score,   r->order};
+    void* blocks[] = {r->log_prob,  r->ref_log_prob, r->value,       r->kl,    r->reward,
+                      r->advantage, r->returns,      r->sequence_kl, r->score, r->order};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) lp__free(ctx, blocks[i]);
     *r = (lp__rollout){0};
 }
@@ -140,7 +141,8 @@ lp_ppo_dists lp_ppo_last_dists(const lp_ppo* ppo) {
 lp_status lp_ppo_save(const lp_ppo* ppo, const char* folder) {
     lp_status status = lp_model_save(ppo->model, ppo->policy, folder);
     if (status != LP_OK) return status;
-    return lp__params_save_part(lp_weights_params(ppo->policy), folder, "value_head.safetensors", "v_head.", NULL);
+    return lp__params_save_part(lp_weights_params(ppo->policy), folder, "value_head.safetensors",
+                                "v_head.", NULL);
 }
 
 lp_status lp_ppo_generate(lp_ppo* ppo, const lp_prompts* prompts, lp_generation* batch) {
@@ -148,8 +150,8 @@ lp_status lp_ppo_generate(lp_ppo* ppo, const lp_prompts* prompts, lp_generation*
     lp_generate_def def = ppo->def.generate;
     def.seed = ppo->def.seed;
     def.round = ppo->rounds;
-    lp_status status = lp_generator_run(ppo->generator, ppo->policy, &def, prompts->count, prompts->offsets,
-                                        prompts->tokens.ids, batch);
+    lp_status status = lp_generator_run(ppo->generator, ppo->policy, &def, prompts->count,
+                                        prompts->offsets, prompts->tokens.ids, batch);
     if (status == LP_OK) ppo->rounds++;
     ppo->generate_seconds = lp__seconds() - start;
     return status;

@@ -1,11 +1,11 @@
-/* One step of PPO on a language model, as TRL 0.11.4's PPOTrainer.step: score, reward, advantages, then epochs of clipped
- * updates over minibatches. A minibatch is computed in micro-batches, whose gradients continue the same sums, so that
- * their size changes no bit. */
+/* One step of PPO on a language model, as TRL 0.11.4's PPOTrainer.step: score, reward, advantages,
+ * then epochs of clipped updates over minibatches. A minibatch is computed in micro-batches, whose
+ * gradients continue the same sums, so that their size changes no bit. */
 #include "train/ppo.h"
 #include <math.h>
 #include <string.h>
 
-/* ---- the batch ------------------------------------------------------------------------------------- */
+/* ---- the batch ------------------------------------------------------------------------------- */
 
 static bool grow(lp_ctx* ctx, float** array, int64_t n) {
     float* bigger = lp__realloc(ctx, *array, (size_t)n * sizeof **array);
@@ -17,8 +17,8 @@ static bool grow(lp_ctx* ctx, float** array, int64_t n) {
 static bool rollout_reserve(lp_ppo* ppo, int64_t sequences, int64_t tokens) {
     lp__rollout* r = &ppo->rollout;
     if (tokens > r->capacity) {
-        float** arrays[] = {&r->log_prob, &r->ref_log_prob, &r->value,
-                            &r->kl,       &r->reward,       &r->advantage, &r->returns};
+        float** arrays[] = {&r->log_prob, &r->ref_log_prob, &r->value,  &r->kl,
+                            &r->reward,   &r->advantage,    &r->returns};
         const int64_t room = (int64_t)lp__grown((size_t)tokens, (size_t)r->capacity);
         for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
             if (!grow(ppo->ctx, arrays[i], room)) return false;
@@ -45,7 +45,8 @@ static bool permutations_ok(lp_ppo* ppo, const lp_generation* b, const int32_t* 
         for (int64_t i = 0; i < b->sequences; i++) seen[i] = 0;
         for (int64_t i = 0; i < b->sequences; i++) {
             const int32_t s = permutations[epoch * b->sequences + i];
-            if (!LP__REQUIRE(ppo->ctx, s >= 0 && s < b->sequences && !seen[s]++, "a permutation names each sequence once"))
+            if (!LP__REQUIRE(ppo->ctx, s >= 0 && s < b->sequences && !seen[s]++,
+                             "a permutation names each sequence once"))
                 return false;
         }
     }
@@ -55,22 +56,29 @@ static bool permutations_ok(lp_ppo* ppo, const lp_generation* b, const int32_t* 
 static lp_status check_batch(const lp_ppo* ppo, const lp_generation* b, const double* scores) {
     if (b->sequences < 1) return lp__fail(ppo->ctx, LP_INVALID, "the batch is empty");
     if (b->sequences % ppo->def.mini_batch_size)
-        return lp__fail(ppo->ctx, LP_INVALID, "mini_batch_size %lld does not divide the batch of %lld sequences",
+        return lp__fail(ppo->ctx, LP_INVALID,
+                        "mini_batch_size %lld does not divide the batch of %lld sequences",
                         (long long)ppo->def.mini_batch_size, (long long)b->sequences);
     for (int64_t s = 0; s < b->sequences; s++) {
         if (!isfinite(scores[s]))
             return lp__fail(ppo->ctx, LP_NONFINITE,
-                            "the reward of sequence %lld in step %lld is %g: the step is refused, nothing moved",
-                            (long long)s, (long long)ppo->steps + 1, isnan(scores[s]) ? fabs(scores[s]) : scores[s]);
-        if (b->prompt_offsets[s + 1] <= b->prompt_offsets[s] || b->response_offsets[s + 1] <= b->response_offsets[s])
-            return lp__fail(ppo->ctx, LP_INVALID, "sequence %lld has an empty prompt or response", (long long)s);
+                            "the reward of sequence %lld in step %lld is %g: the step is refused, "
+                            "nothing moved",
+                            (long long)s, (long long)ppo->steps + 1,
+                            isnan(scores[s]) ? fabs(scores[s]) : scores[s]);
+        if (b->prompt_offsets[s + 1] <= b->prompt_offsets[s] ||
+            b->response_offsets[s + 1] <= b->response_offsets[s])
+            return lp__fail(ppo->ctx, LP_INVALID, "sequence %lld has an empty prompt or response",
+                            (long long)s);
     }
     return LP_OK;
 }
 
-/* Scores to per-token rewards, advantages and returns. The scores are added to *moments, which becomes the trainer's when
- * the step is done: a step that is stopped and taken again must not count them twice. */
-static void advantages(lp_ppo* ppo, const lp_generation* b, const double* scores, lp_moments* moments) {
+/* Scores to per-token rewards, advantages and returns. The scores are added to *moments, which
+ * becomes the trainer's when the step is done: a step that is stopped and taken again must not
+ * count them twice. */
+static void advantages(lp_ppo* ppo, const lp_generation* b, const double* scores,
+                       lp_moments* moments) {
     const lp_ppo_def* d = &ppo->def;
     lp__rollout* r = &ppo->rollout;
     const int64_t n = b->response_offsets[b->sequences];
@@ -86,11 +94,12 @@ static void advantages(lp_ppo* ppo, const lp_generation* b, const double* scores
     lp_kl_per_token(d->kl_penalty, n, r->log_prob, r->ref_log_prob, r->kl, r->kl);
     lp_token_rewards(b->sequences, b->response_offsets, r->kl, ppo->kl_coef, r->score, r->reward);
     if (d->whiten_rewards) lp_whiten(n, r->reward, false);
-    lp_gae(b->sequences, b->response_offsets, r->reward, r->value, d->gamma, d->lam, r->advantage, r->returns);
+    lp_gae(b->sequences, b->response_offsets, r->reward, r->value, d->gamma, d->lam, r->advantage,
+           r->returns);
     lp_whiten(n, r->advantage, true);
 }
 
-/* ---- one minibatch --------------------------------------------------------------------------------- */
+/* ---- one minibatch --------------------------------------------------------------------------- */
 
 /* The entries of a part, one behind the other. */
 static float* gather(lp_ppo* ppo, const lp__part* part, const float* from) {
@@ -104,7 +113,8 @@ static float* gather(lp_ppo* ppo, const lp__part* part, const float* from) {
     return column;
 }
 
-static lp_status micro_batch(lp_ppo* ppo, const lp__part* part, double normaliser, lp_ppo_sums* sums, double* max_dev) {
+static lp_status micro_batch(lp_ppo* ppo, const lp__part* part, double normaliser,
+                             lp_ppo_sums* sums, double* max_dev) {
     const lp_ppo_def* d = &ppo->def;
     const lp__rollout* r = &ppo->rollout;
     lp_ppo_loss_def loss = {.clip_range = d->cliprange,
@@ -121,7 +131,8 @@ static lp_status micro_batch(lp_ppo* ppo, const lp__part* part, double normalise
     if (!said.log_prob) return lp_tape_status(ppo->tape);
     const float* log_prob = lp_f32(said.log_prob);
     for (int64_t i = 0; i < part->rows; i++)
-        *max_dev = fmax(*max_dev, fabs(exp((double)log_prob[i] - (double)loss.old_log_prob[i]) - 1.0));
+        *max_dev =
+            fmax(*max_dev, fabs(exp((double)log_prob[i] - (double)loss.old_log_prob[i]) - 1.0));
     lp_ppo_sums_add(sums, part->rows, log_prob, lp_f32(said.value), lp_f32(said.entropy), &loss);
     return lp_backward(ppo->tape, lp_ppo_loss(ppo->tape, said.log_prob, said.value, &loss));
 }
@@ -149,8 +160,8 @@ static void add_metrics(lp_ppo_metrics* m, const lp_ppo_sums* s, double vf_coef,
 }
 
 /* One optimizer step on the sequences list[0..mini_batch_size). */
-static lp_status mini_batch(lp_ppo* ppo, const lp_generation* b, const int32_t* list, lp_ppo_metrics* m,
-                            double* policy_kl, bool first) {
+static lp_status mini_batch(lp_ppo* ppo, const lp_generation* b, const int32_t* list,
+                            lp_ppo_metrics* m, double* policy_kl, bool first) {
     const lp_ppo_def* d = &ppo->def;
     double normaliser = 0, max_dev = 0;
     for (int64_t i = 0; i < d->mini_batch_size; i++)
@@ -167,7 +178,8 @@ static lp_status mini_batch(lp_ppo* ppo, const lp_generation* b, const int32_t* 
     double grad_norm = 0;
     if (status == LP_OK) {
         lp_ppo_sums counted = sums;
-        if (sums.ratio / (double)sums.n > d->ratio_threshold) { /* TRL multiplies the loss by 0 and steps all the same */
+        if (sums.ratio / (double)sums.n >
+            d->ratio_threshold) { /* TRL multiplies the loss by 0 and steps all the same */
             lp_params_zero_grad(lp_weights_params(ppo->policy));
             counted.policy_loss = counted.value_loss = 0;
             m->skipped += 1;
@@ -184,11 +196,12 @@ static lp_status mini_batch(lp_ppo* ppo, const lp_generation* b, const int32_t* 
 /* A step is whole or leaves no trace: before its first update all that they move was remembered. */
 static lp_status undo(lp_ppo* ppo, lp_status status, int64_t update, int64_t of) {
     lp_optim_rollback(ppo->optim);
-    return lp__fail_at(ppo->ctx, status, "step %lld, update %lld of %lld", (long long)ppo->steps + 1,
-                       (long long)update, (long long)of);
+    return lp__fail_at(ppo->ctx, status, "step %lld, update %lld of %lld",
+                       (long long)ppo->steps + 1, (long long)update, (long long)of);
 }
 
-static lp_status epochs(lp_ppo* ppo, const lp_generation* b, const int32_t* permutations, lp_ppo_metrics* m) {
+static lp_status epochs(lp_ppo* ppo, const lp_generation* b, const int32_t* permutations,
+                        lp_ppo_metrics* m) {
     const lp_ppo_def* d = &ppo->def;
     int32_t* order = ppo->rollout.order;
     const int64_t most = d->ppo_epochs * (b->sequences / d->mini_batch_size);
@@ -197,9 +210,11 @@ static lp_status epochs(lp_ppo* ppo, const lp_generation* b, const int32_t* perm
     if (status != LP_OK) return status;
     for (int64_t epoch = 0; epoch < d->ppo_epochs; epoch++) {
         if (permutations) {
-            memcpy(order, permutations + epoch * b->sequences, (size_t)b->sequences * sizeof *order);
+            memcpy(order, permutations + epoch * b->sequences,
+                   (size_t)b->sequences * sizeof *order);
         } else {
-            lp_rng rng = lp_rng_philox(d->seed, LP_FOR_SHUFFLE, (uint64_t)ppo->steps, (uint32_t)epoch);
+            lp_rng rng =
+                lp_rng_philox(d->seed, LP_FOR_SHUFFLE, (uint64_t)ppo->steps, (uint32_t)epoch);
             lp_rng_permutation(&rng, order, (int32_t)b->sequences);
         }
         double policy_kl = 0;
@@ -212,20 +227,22 @@ static lp_status epochs(lp_ppo* ppo, const lp_generation* b, const int32_t* perm
     if (!lp_params_finite(lp_weights_params(ppo->policy)))
         return undo(ppo,
                     lp__fail(ppo->ctx, LP_NONFINITE,
-                             "a weight is no finite number any more: the step is refused, nothing moved; lower the "
+                             "a weight is no finite number any more: the step is refused, nothing "
+                             "moved; lower the "
                              "learning rate"),
                     steps, most);
-    double* means[] = {&m->loss_policy,     &m->loss_value,      &m->loss_total,      &m->policy_entropy,
-                       &m->policy_approxkl, &m->policy_policykl, &m->policy_clipfrac, &m->policy_advantages_mean,
-                       &m->policy_ratio,    &m->returns_mean,    &m->returns_var,     &m->val_vpred,
-                       &m->val_error,       &m->val_clipfrac,    &m->val_mean,        &m->val_var,
-                       &m->grad_norm};
+    double* means[] = {
+        &m->loss_policy,     &m->loss_value,      &m->loss_total,      &m->policy_entropy,
+        &m->policy_approxkl, &m->policy_policykl, &m->policy_clipfrac, &m->policy_advantages_mean,
+        &m->policy_ratio,    &m->returns_mean,    &m->returns_var,     &m->val_vpred,
+        &m->val_error,       &m->val_clipfrac,    &m->val_mean,        &m->val_var,
+        &m->grad_norm};
     for (size_t i = 0; i < sizeof means / sizeof *means; i++) *means[i] /= (double)steps;
     m->val_var_explained = 1.0 - m->val_error / m->returns_var;
     return LP_OK;
 }
 
-/* ---- the step -------------------------------------------------------------------------------------- */
+/* ---- the step -------------------------------------------------------------------------------- */
 
 static lp_spread spread_of(int64_t n, const double* x) {
     lp_spread spread = {0};
@@ -240,7 +257,8 @@ static lp_spread spread_of_lengths(int64_t n, const int64_t* offsets) {
 }
 
 /* What PPOTrainer.record_step_stats computes from the batch as a whole. */
-static void batch_metrics(lp_ppo* ppo, const lp_generation* b, const double* scores, lp_ppo_metrics* m) {
+static void batch_metrics(lp_ppo* ppo, const lp_generation* b, const double* scores,
+                          lp_ppo_metrics* m) {
     const lp__rollout* r = &ppo->rollout;
     double entropy = 0, kl = 0;
     for (int64_t s = 0; s < b->sequences; s++) {
@@ -251,7 +269,8 @@ static void batch_metrics(lp_ppo* ppo, const lp_generation* b, const double* sco
         }
         kl += r->sequence_kl[s];
     }
-    const lp_spread score = spread_of(b->sequences, r->score), reward = spread_of(b->sequences, scores);
+    const lp_spread score = spread_of(b->sequences, r->score),
+                    reward = spread_of(b->sequences, scores);
     const lp_spread queries = spread_of_lengths(b->sequences, b->prompt_offsets);
     const lp_spread responses = spread_of_lengths(b->sequences, b->response_offsets);
     m->objective_kl = kl / (double)b->sequences;
@@ -270,7 +289,8 @@ static void batch_metrics(lp_ppo* ppo, const lp_generation* b, const double* sco
     m->time_generate = ppo->generate_seconds;
 }
 
-/* Whether responses are drawn from the whole softmax, so that their log-probabilities are those of learning. */
+/* Whether responses are drawn from the whole softmax, so that their log-probabilities are those of
+ * learning. */
 static bool draws_from_all(const lp_generate_def* d) {
     return d->temperature == 1.0 && d->top_k == 0 && d->top_p >= 1.0 && d->min_new_tokens == 0;
 }
@@ -280,17 +300,19 @@ static double sampling_dev(const lp_ppo* ppo, const lp_generation* b) {
     double dev = 0;
     if (!b->log_probs || !draws_from_all(&ppo->def.generate)) return 0;
     for (int64_t i = 0; i < b->response_offsets[b->sequences]; i++)
-        dev = fmax(dev, fabs(exp((double)ppo->rollout.log_prob[i] - (double)b->log_probs[i]) - 1.0));
+        dev =
+            fmax(dev, fabs(exp((double)ppo->rollout.log_prob[i] - (double)b->log_probs[i]) - 1.0));
     return dev;
 }
 
-lp_status lp_ppo_step(lp_ppo* ppo, const lp_generation* batch, const double* scores, const int32_t* permutations,
-                      lp_ppo_metrics* metrics) {
+lp_status lp_ppo_step(lp_ppo* ppo, const lp_generation* batch, const double* scores,
+                      const int32_t* permutations, lp_ppo_metrics* metrics) {
     const double start = lp__seconds();
     lp_ppo_metrics m = {0};
     lp_status status = check_batch(ppo, batch, scores);
     if (status != LP_OK) return status;
-    if (!rollout_reserve(ppo, batch->sequences, batch->response_offsets[batch->sequences])) return LP_NOMEM;
+    if (!rollout_reserve(ppo, batch->sequences, batch->response_offsets[batch->sequences]))
+        return LP_NOMEM;
     if (!permutations_ok(ppo, batch, permutations)) return LP_INVALID;
     status = lp__ppo_score_pass(ppo, batch);
     if (status != LP_OK) return status;
@@ -306,8 +328,8 @@ lp_status lp_ppo_step(lp_ppo* ppo, const lp_generation* batch, const double* sco
     m.time_total = lp__seconds() - start;
     m.time_optimize = m.time_total - m.time_forward;
     if (ppo->def.adap_kl_ctrl)
-        ppo->kl_coef = lp_adaptive_kl(ppo->kl_coef, m.objective_kl, ppo->def.target, (double)batch->sequences,
-                                      ppo->def.horizon);
+        ppo->kl_coef = lp_adaptive_kl(ppo->kl_coef, m.objective_kl, ppo->def.target,
+                                      (double)batch->sequences, ppo->def.horizon);
     ppo->moments = moments;
     ppo->steps++;
     if (metrics) *metrics = m;

@@ -28,9 +28,7 @@ static bool fails(faults* f, const char* name) {
     return true;
 }
 
-static bool interrupted(faults* f) {
-    return f->interrupt && ++f->interrupts % 2 == 1;
-}
+static bool interrupted(faults* f) { return f->interrupt && ++f->interrupts % 2 == 1; }
 
 static int f_open(void* user, const char* path, int flags, unsigned mode) {
     faults* f = user;
@@ -115,8 +113,8 @@ static int setup(void** state) {
     x->faults.disk = -1;
     lp_ctx_def def = lp_ctx_def_default();
     def.threads = 1;
-    def.io = (lp_io){&x->faults, f_open,  f_close,  f_size,   f_pread,
-                     f_write,    f_fsync, f_rename, f_unlink, f_mkdir, f_lock};
+    def.io = (lp_io){&x->faults, f_open,   f_close,  f_size,  f_pread, f_write,
+                     f_fsync,    f_rename, f_unlink, f_mkdir, f_lock};
     x->ctx = lp_ctx_create(&def, NULL, 0);
     strcpy(x->folder, "/tmp/logpi-file-XXXXXX");
     if (!x->ctx || !mkdtemp(x->folder)) return -1;
@@ -263,9 +261,8 @@ static void every_call_fails_in_turn(void** state) {
     /* Which calls there were, and which of them may fail without failing the save: looking at the
      * old file, closing the new one after its rename, and opening or closing the folder, whose name
      * is new already. */
-    assert_string_equal(
-        seen, "open size! close open! size! write! write! fsync! rename! close "
-              "open fsync! close ");
+    assert_string_equal(seen, "open size! close open! size! write! write! fsync! rename! close "
+                              "open fsync! close ");
 }
 
 static void full_disk_leaves_the_old_file(void** state) {
@@ -306,7 +303,8 @@ static void writer_after_failure_and_abort(void** state) {
     assert_int_equal(x->faults.calls, calls);
     assert_int_equal(w.status, LP_IO);
 
-    /* Two writers of one file do not mix: the second is refused until the first is done. Files of one length. */
+    /* Two writers of one file do not mix: the second is refused until the first is done. Files of
+     * one length. */
     for (int order = 0; order < 2; order++) {
         lp__writer v;
         assert_int_equal(lp__writer_open(x->ctx, &w, x->path), LP_OK);

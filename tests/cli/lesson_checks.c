@@ -1,5 +1,5 @@
-/* The lessons, one case each: every check holds, and what is said fits its columns. That a check can fail is held, too: a
- * lesson that could not would teach nothing. */
+/* The lessons, one case each: every check holds, and what is said fits its columns. That a check
+ * can fail is held, too: a lesson that could not would teach nothing. */
 #include "testing.h"
 
 #include "lessons/lesson.h"
@@ -32,8 +32,8 @@ static void one_lesson(void** state) {
         if (columns(c->name) > 28 || columns(c->left_name) > 18 || columns(c->right_name) > 18)
             fail_msg("too wide for its column: %s (%s, %s)", c->name, c->left_name, c->right_name);
         if (!c->holds)
-            print_error("lesson %d: %s: %s %.12g, %s %.12g, bound %.3g\n", number, c->name, c->left_name, c->left,
-                        c->right_name, c->right, c->bound);
+            print_error("lesson %d: %s: %s %.12g, %s %.12g, bound %.3g\n", number, c->name,
+                        c->left_name, c->left, c->right_name, c->right, c->bound);
     }
     assert_int_equal(ran.failed, 0);
 }
@@ -45,17 +45,21 @@ static void seeds(void** state) {
     run(3, 5, NULL);
     first = ran;
     run(3, 5, NULL);
-    for (int i = 0; i < ran.check_count; i++) assert_true(ran.checks[i].left == first.checks[i].left);
+    for (int i = 0; i < ran.check_count; i++)
+        assert_true(ran.checks[i].left == first.checks[i].left);
     run(3, 6, NULL);
-    for (int i = 0; i < ran.check_count; i++) assert_true(ran.checks[i].left != first.checks[i].left);
+    for (int i = 0; i < ran.check_count; i++)
+        assert_true(ran.checks[i].left != first.checks[i].left);
 }
 
 /* Each relation on either side of its edge, and NaN on either side of the table. */
 static void relations(void** state) {
     (void)state;
     lesson l = {.number = 1};
-    const double nan = (double)NAN, three[3] = {1, 2, 3}, off[3] = {1, 2.5, 3}, unknown[3] = {1, nan, 3};
-    const lp_spread near = {.n = 100, .mean = 0.39, .square = 99}, far = {.n = 100, .mean = 0.41, .square = 99};
+    const double nan = (double)NAN, three[3] = {1, 2, 3}, off[3] = {1, 2.5, 3},
+                 unknown[3] = {1, nan, 3};
+    const lp_spread near = {.n = 100, .mean = 0.39, .square = 99},
+                    far = {.n = 100, .mean = 0.41, .square = 99};
     lesson_sides(&l, "left", "right");
     lesson_equal(&l, 1, 1.5, 0.5, "holds");
     lesson_sampled(&l, &near, 0, "holds: four standard errors are 0.4");
@@ -79,7 +83,8 @@ static void relations(void** state) {
     lesson_farthest(&l, 3, three, off, 0.49, "fails");
     lesson_farthest(&l, 3, three, unknown, 1e9, "fails");
     for (int i = 0; i < l.check_count; i++) {
-        if (l.checks[i].holds != (i < held)) fail_msg("relation %d, check %d", (int)l.checks[i].relation, i);
+        if (l.checks[i].holds != (i < held))
+            fail_msg("relation %d, check %d", (int)l.checks[i].relation, i);
     }
     assert_int_equal(l.failed, l.check_count - held);
 }
@@ -119,7 +124,8 @@ int main(void) {
     static char names[LESSONS][16];
     struct CMUnitTest lessons[LESSONS];
     const struct CMUnitTest tests[] = {cmocka_unit_test(seeds), cmocka_unit_test(relations),
-                                       cmocka_unit_test(too_many_checks), cmocka_unit_test(numerics)};
+                                       cmocka_unit_test(too_many_checks),
+                                       cmocka_unit_test(numerics)};
     for (int i = 0; i < LESSONS; i++) {
         snprintf(names[i], sizeof names[i], "lesson_%d", i + 1);
         lessons[i] = (struct CMUnitTest){names[i], one_lesson, NULL, NULL, (void*)&lesson_table[i]};

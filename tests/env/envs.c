@@ -281,8 +281,7 @@ static void neither_threads_nor_order_change_a_bit(void** state) {
     assert_true(run_cartpoles(1, AT_ONCE, 7 + ((uint64_t)1 << 40)) != want);
 }
 
-/* ---- reset, nothing to receive, cancellation
- * ----------------------------------------------------- */
+/* ---- reset, nothing to receive, cancellation ------------------------------------------------- */
 
 /* All begin anew, those that were not received too, and the episodes are numbered on: as many
  * resets by hand as episodes that ended lead to the same beginning. */
@@ -367,13 +366,10 @@ static void a_cancelled_receive_loses_nothing(void** state) {
     rig_close(&r);
 }
 
-/* ---- actions that are numbers
- * --------------------------------------------------------------------- */
+/* ---- actions that are numbers ---------------------------------------------------------------- */
 
 /* Its observation is the last action. */
-static void echo_reset(void* state, lp_rng* rng) {
-    (void)state, (void)rng;
-}
+static void echo_reset(void* state, lp_rng* rng) { (void)state, (void)rng; }
 static void echo_observe(const void* state, float* observation) {
     memcpy(observation, state, 2 * sizeof(float));
 }

@@ -185,8 +185,7 @@ static void actions_outside_of_their_space(void** state) {
     rig_close(&r);
 }
 
-/* ---- a programmer's mistakes
- * --------------------------------------------------------------------- */
+/* ---- a programmer's mistakes ----------------------------------------------------------------- */
 
 static void told(rig* r, lp_status status, const char* message) {
     assert_int_equal(status, LP_INVALID);
@@ -321,8 +320,7 @@ static void what_cannot_be_made(void** state) {
     rig_close(&r);
 }
 
-/* ---- memory
- * -------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 /* At every allocation of a creation: LP_NOMEM, and what had been allocated is given back. */
 static void out_of_memory(void** state) {

@@ -22,9 +22,7 @@ static void test_axpy(void** state) {
 /* Tolerance: a few roundings of numbers below 8. The gradients are checked against central
  * differences of the exact function besides, so that the formula in the test is not the kernel's
  * own. */
-static double silu(double g) {
-    return g / (1.0 + exp(-g));
-}
+static double silu(double g) { return g / (1.0 + exp(-g)); }
 
 static void swiglu(const lp__kernels* table) {
     for (int n = 0; n <= N; n++) {
@@ -97,7 +95,8 @@ static void test_adam(void** state) {
     for_each_isa(adam);
 }
 
-/* The slope of tanh, rounded like the plain formula; and sums of rows, each column one chain: to the bit, whatever the width. */
+/* The slope of tanh, rounded like the plain formula; and sums of rows, each column one chain: to
+ * the bit, whatever the width. */
 static void slopes_and_rows(const lp__kernels* table) {
     enum { ROWS = 5 };
     float y[ROWS * N], d[ROWS * N], want[N + GUARD], got[N + GUARD];

@@ -13,12 +13,8 @@ static lp_ctx* context(const lp__kernels* table, int threads) {
 }
 
 static const char* const TRANS[] = {"NN", "NT", "TN", "TT"};
-static bool a_turned(lp__trans t) {
-    return t == LP__TN || t == LP__TT;
-}
-static bool b_turned(lp__trans t) {
-    return t == LP__NT || t == LP__TT;
-}
+static bool a_turned(lp__trans t) { return t == LP__TN || t == LP__TT; }
+static bool b_turned(lp__trans t) { return t == LP__NT || t == LP__TT; }
 
 enum { GUARD = 5 }; /* columns of C behind the last, which must stay */
 

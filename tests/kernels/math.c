@@ -17,9 +17,7 @@ static double ulps(float got, double want) {
     return fabs((double)got - want) / unit;
 }
 
-static double exact_sigmoid(double x) {
-    return 1.0 / (1.0 + exp(-x));
-}
+static double exact_sigmoid(double x) { return 1.0 / (1.0 + exp(-x)); }
 
 typedef struct function {
     const char* name;

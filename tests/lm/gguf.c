@@ -209,7 +209,7 @@ static void dequantises_as_the_oracle(void** state) {
     assert_false(lp__ggml_to_f32(999, "", 0, &none));
 }
 
-/* ---- damage ---------------------------------------------------------------------------------------- */
+/* ---- damage ---------------------------------------------------------------------------------- */
 
 /* Parses; nothing may stay allocated, and little may ever have been. */
 static void expect(lp_ctx* ctx, const uint8_t* data, size_t n, lp_status status,
@@ -430,7 +430,7 @@ static void tensor_damage(void** state) {
     lp__gguf_close(g);
 }
 
-/* ---- tokenizers ------------------------------------------------------------------------------------ */
+/* ---- tokenizers ------------------------------------------------------------------------------ */
 
 enum {
     GOOD,
@@ -541,7 +541,7 @@ static void tokenizer_damage(void** state) {
     }
 }
 
-/* ---- memory ---------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static void* failing_alloc(void* user, void* old, size_t old_bytes, size_t new_bytes) {
     (void)old_bytes;

@@ -17,15 +17,9 @@ static inline void put(gguf_bytes* b, const void* bytes, size_t n) {
     b->n += n;
 }
 
-static inline void put_u8(gguf_bytes* b, uint8_t x) {
-    put(b, &x, 1);
-}
-static inline void put_u32(gguf_bytes* b, uint32_t x) {
-    put(b, &x, 4);
-}
-static inline void put_u64(gguf_bytes* b, uint64_t x) {
-    put(b, &x, 8);
-}
+static inline void put_u8(gguf_bytes* b, uint8_t x) { put(b, &x, 1); }
+static inline void put_u32(gguf_bytes* b, uint32_t x) { put(b, &x, 4); }
+static inline void put_u64(gguf_bytes* b, uint64_t x) { put(b, &x, 8); }
 
 static inline void put_string(gguf_bytes* b, const char* text) {
     put_u64(b, strlen(text));

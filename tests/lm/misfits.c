@@ -1,12 +1,13 @@
-/* A programmer's mistakes with a model: each tells the assert hook once, computes nothing, moves no cache, and leaves
- * the tape in LP_INVALID. */
+/* A programmer's mistakes with a model: each tells the assert hook once, computes nothing, moves no
+ * cache, and leaves the tape in LP_INVALID. */
 #include "lm/rig.h"
 
 #include "lm/model.h"
 
 static int assertions;
 
-static void on_assertion(void* user, const char* condition, const char* where, const char* message) {
+static void on_assertion(void* user, const char* condition, const char* where,
+                         const char* message) {
     (void)user, (void)condition, (void)where, (void)message;
     assertions++;
 }
@@ -45,7 +46,8 @@ static void batches(void** state) {
         {2, LIST(int64_t, 0, 1, 2), tokens, kv, LIST(int32_t, 1, 1)},
         {2, LIST(int64_t, 0, 1, 2), tokens, kv, LIST(int32_t, INT32_MIN, INT32_MAX)},
         {1, LIST(int64_t, 0, 5), tokens, kv, LIST(int32_t, 0)}, /* it has four rows */
-        {1, LIST(int64_t, 0, 2), tokens, kv, LIST(int32_t, 1)}, /* and in this slot three are taken */
+        {1, LIST(int64_t, 0, 2), tokens, kv,
+         LIST(int32_t, 1)}, /* and in this slot three are taken */
         {1, LIST(int64_t, 0, 1), tokens, flat, LIST(int32_t, 0)},
     };
     lp_tape_record(t, false);
@@ -54,11 +56,13 @@ static void batches(void** state) {
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         assertions = 0;
         lp_tape_reset(t);
-        if (lp_model_hidden(t, r.model, r.weights, &wrong[i])) fail_msg("batch %d was computed", (int)i);
+        if (lp_model_hidden(t, r.model, r.weights, &wrong[i]))
+            fail_msg("batch %d was computed", (int)i);
         if (assertions != 1) fail_msg("batch %d: %d assertions, not 1", (int)i, assertions);
         assert_int_equal(lp_tape_status(t), LP_INVALID);
         assert_int_equal(lp_error_status(r.ctx), LP_INVALID);
-        assert_null(lp_model_hidden(t, r.model, r.weights, &wrong[i])); /* the tape has failed: no second word */
+        assert_null(lp_model_hidden(t, r.model, r.weights,
+                                    &wrong[i])); /* the tape has failed: no second word */
         assert_int_equal(assertions, 1);
         assert_int_equal(lp_kv_length(kv, 0), 1);
         assert_int_equal(lp_kv_length(kv, 1), 3);
@@ -68,10 +72,12 @@ static void batches(void** state) {
     taller.shape.layers *= 100;
     assertions = 0;
     lp_tape_reset(t);
-    assert_null(lp_model_hidden(t, &taller, r.weights, &(lp_batch){1, LIST(int64_t, 0, 2), tokens, NULL, NULL}));
+    assert_null(lp_model_hidden(t, &taller, r.weights,
+                                &(lp_batch){1, LIST(int64_t, 0, 2), tokens, NULL, NULL}));
     assert_int_equal(assertions, 1);
     lp_tape_reset(t);
-    const lp_batch full = {2, LIST(int64_t, 0, 1, 4), tokens, kv, LIST(int32_t, 1, 0)}; /* to the last row */
+    const lp_batch full = {2, LIST(int64_t, 0, 1, 4), tokens, kv,
+                           LIST(int32_t, 1, 0)}; /* to the last row */
     assert_non_null(lp_model_hidden(t, r.model, r.weights, &full));
     lp_ctx_destroy(r.ctx);
 }

@@ -1,5 +1,6 @@
-/* The tiny model beside transformers (tests/oracles/hf_logits.py tiny): logits and every gradient within 1e-5 of the
- * largest entry, greedy tokens equal. Generation: alone and in company, limits, and what must be refused. */
+/* The tiny model beside transformers (tests/oracles/hf_logits.py tiny): logits and every gradient
+ * within 1e-5 of the largest entry, greedy tokens equal. Generation: alone and in company, limits,
+ * and what must be refused. */
 #include "json.h"
 #include "lm/gguf_build.h"
 #include "lm/rig.h"
@@ -13,7 +14,8 @@ static int64_t ids(json_t* list, int32_t* to) {
     return n;
 }
 
-/* Logits of the sequence at some entries; and adds its part of the mean token loss to the gradients. */
+/* Logits of the sequence at some entries; and adds its part of the mean token loss to the
+ * gradients. */
 static double one_sequence(const rig* r, json_t* c, json_t* logits_at, double tokens) {
     int32_t text[ROOM], rows[ROOM], at[64];
     double want[ROOM];
@@ -25,18 +27,21 @@ static double one_sequence(const rig* r, json_t* c, json_t* logits_at, double to
     lp_tensor logits = lp_model_logits(t, r->weights, hidden);
     json_flatten(json_at(c, "logits"), want, ROOM);
     for (int64_t i = 0; i < n; i++) {
-        for (int64_t j = 0; j < shown; j++) assert_close(lp_at(logits, i, at[j]), want[i * shown + j], 3e-5);
+        for (int64_t j = 0; j < shown; j++)
+            assert_close(lp_at(logits, i, at[j]), want[i * shown + j], 3e-5);
     }
     for (int64_t i = 0; i < n; i++) rows[i] = (int32_t)i;
     lp_tensor states = lp_rows(t, hidden, lp_const_i32(t, n - 1, 1, rows));
     lp_tensor entropy;
-    lp_tensor lp = lp_model_log_prob(t, r->weights, states, lp_const_i32(t, n - 1, 1, text + 1), 1.0, &entropy);
+    lp_tensor lp = lp_model_log_prob(t, r->weights, states, lp_const_i32(t, n - 1, 1, text + 1),
+                                     1.0, &entropy);
     json_flatten(json_at(c, "logprobs"), want, ROOM);
     for (int64_t i = 0; i < n - 1; i++) {
         assert_close(lp_at(lp, i, 0), want[i], 2e-5);
         double sum = 0; /* entropy = -sum p log p, from the logits */
         lp_tensor log_p = lp_log_softmax(t, lp_rows(t, logits, lp_const_i32(t, 1, 1, &rows[i])));
-        for (int64_t j = 0; j < log_p->cols; j++) sum -= exp(lp_at(log_p, 0, j)) * lp_at(log_p, 0, j);
+        for (int64_t j = 0; j < log_p->cols; j++)
+            sum -= exp(lp_at(log_p, 0, j)) * lp_at(log_p, 0, j);
         assert_close(lp_at(entropy, i, 0), sum, 1e-4);
     }
     lp_tensor loss = lp_scale(t, lp_sum(t, lp), -1.0 / tokens);
@@ -53,10 +58,10 @@ static void transformers(void** state) {
     lp_params* params = lp_weights_params(r.weights);
     double tokens = 0, loss = 0;
     size_t i;
-    json_array_foreach(json_at(root, "sequences"), i, c)
-        tokens += (double)json_array_size(json_at(c, "token_ids")) - 1;
-    json_array_foreach(json_at(root, "sequences"), i, c)
-        loss += one_sequence(&r, c, json_at(root, "logits_at"), tokens);
+    json_array_foreach(json_at(root, "sequences"), i, c) tokens +=
+        (double)json_array_size(json_at(c, "token_ids")) - 1;
+    json_array_foreach(json_at(root, "sequences"), i, c) loss +=
+        one_sequence(&r, c, json_at(root, "logits_at"), tokens);
     assert_close(loss, json_real_at(root, "loss"), 1e-5);
     lp_params_fold(params);
     const char* name;
@@ -70,14 +75,16 @@ static void transformers(void** state) {
         for (int64_t j = 0; j < n; j++) {
             const double got = lp_grad_at(x, 0, (int64_t)index[j]);
             if (!(fabs(got - value[j]) <= 1e-5 * json_real_at(sample, "largest")))
-                fail_msg("gradient of %s[%d] is %.9g, transformers has %.9g", name, (int)index[j], got, value[j]);
+                fail_msg("gradient of %s[%d] is %.9g, transformers has %.9g", name, (int)index[j],
+                         got, value[j]);
         }
         compared++;
     }
     assert_int_equal(compared, lp_params_count(params));
     json_array_foreach(json_at(root, "sequences"), i, c) {
         int32_t prompt[ROOM], want[ROOM];
-        const int64_t p = ids(json_at(c, "greedy_prompt_ids"), prompt), n = ids(json_at(c, "greedy_ids"), want);
+        const int64_t p = ids(json_at(c, "greedy_prompt_ids"), prompt),
+                      n = ids(json_at(c, "greedy_ids"), want);
         const int64_t offsets[] = {0, p};
         lp_generate_def def = lp_generate_def_default();
         def.temperature = 0;
@@ -105,17 +112,19 @@ static void company_changes_nothing(void** state) {
         const int64_t n = all.response_offsets[s + 1] - all.response_offsets[s];
         const int64_t own[] = {0, offsets[s + 1] - offsets[s]};
         def.first_index = (uint64_t)s;
-        assert_int_equal(lp_generate(r.model, r.weights, &def, 1, own, prompts + offsets[s], &alone), LP_OK);
+        assert_int_equal(
+            lp_generate(r.model, r.weights, &def, 1, own, prompts + offsets[s], &alone), LP_OK);
         assert_int_equal(alone.responses.count, n);
         assert_memory_equal(alone.responses.ids, all.responses.ids + all.response_offsets[s],
                             (size_t)n * sizeof(int32_t));
-        assert_memory_equal(alone.log_probs, all.log_probs + all.response_offsets[s], (size_t)n * sizeof(float));
+        assert_memory_equal(alone.log_probs, all.log_probs + all.response_offsets[s],
+                            (size_t)n * sizeof(float));
     }
     lp_ctx_destroy(r.ctx);
 }
 
-/* First tokens of many samples beside the truncated softmax of the logits: each frequency within 5 standard errors, and
- * nothing outside of the kept set. */
+/* First tokens of many samples beside the truncated softmax of the logits: each frequency within 5
+ * standard errors, and nothing outside of the kept set. */
 static void truncated_sampling(void** state) {
     (void)state;
     enum { N = 2000 };
@@ -127,7 +136,8 @@ static void truncated_sampling(void** state) {
     lp_tape* t = lp_tape_create(r.ctx, LP_F32);
     const int64_t one[] = {0, 3};
     const lp_batch batch = {.sequences = 1, .offsets = one, .tokens = prompts};
-    lp_tensor logits = lp_model_logits(t, r.weights, lp_model_hidden(t, r.model, r.weights, &batch));
+    lp_tensor logits =
+        lp_model_logits(t, r.weights, lp_model_hidden(t, r.model, r.weights, &batch));
     const int64_t vocab = logits->cols;
     int32_t* many = malloc(3 * N * sizeof *many);
     int64_t* many_offsets = malloc((N + 1) * sizeof *many_offsets);
@@ -169,7 +179,8 @@ static void truncated_sampling(void** state) {
         }
         for (int64_t a = 0; a < vocab; a++) {
             const double expected = a < kept ? p[order[a]] / total : 0.0;
-            assert_close(counts[order[a]] / (double)N, expected, 5 * sqrt(expected * (1 - expected) / N) + 1e-12);
+            assert_close(counts[order[a]] / (double)N, expected,
+                         5 * sqrt(expected * (1 - expected) / N) + 1e-12);
         }
     }
     free(many), free(many_offsets);
@@ -200,7 +211,8 @@ static void refused(void** state) {
     assert_int_equal(lp_generate(r.model, r.weights, &bad, 1, one, prompts, &g), LP_INVALID);
     lp_f32(lp_params_find(lp_weights_params(r.weights), "model.norm.weight"))[0] = NAN;
     assert_int_equal(lp_generate(r.model, r.weights, &good, 1, one, prompts, &g), LP_NONFINITE);
-    assert_int_equal(lp_generate(r.model, r.weights, &good, 0, empty, prompts, &g), LP_OK); /* nothing is no mistake */
+    assert_int_equal(lp_generate(r.model, r.weights, &good, 0, empty, prompts, &g),
+                     LP_OK); /* nothing is no mistake */
     free(words);
     lp_ctx_destroy(r.ctx);
 }
@@ -222,7 +234,8 @@ static void saved(void** state) {
     json_t* root = json_loadb(header, length, 0, NULL);
     json_t* entry = json_at(root, "model.layers.1.mlp.down_proj.weight");
     const int64_t from = json_integer_value(json_array_get(json_at(entry, "data_offsets"), 0));
-    lp_tensor want = lp_params_find(lp_weights_params(r.weights), "model.layers.1.mlp.down_proj.weight");
+    lp_tensor want =
+        lp_params_find(lp_weights_params(r.weights), "model.layers.1.mlp.down_proj.weight");
     const size_t bytes = (size_t)(want->rows * want->cols) * sizeof(float);
     float* got = malloc(bytes);
     fseek(f, (long)(8 + length) + (long)from, SEEK_SET);
@@ -235,7 +248,8 @@ static void saved(void** state) {
     json_object_foreach(root, name, entry) {
         if (strcmp(name, "__metadata__") == 0) continue;
         json_t* range = json_at(entry, "data_offsets");
-        numbers += json_integer_value(json_array_get(range, 1)) - json_integer_value(json_array_get(range, 0));
+        numbers += json_integer_value(json_array_get(range, 1)) -
+                   json_integer_value(json_array_get(range, 0));
     }
     assert_int_equal(numbers, size - 8 - (int64_t)length);
     fclose(f);
@@ -295,7 +309,8 @@ static void half_a_model(void** state) {
 }
 
 /* The tiny model, with four bytes changed: `at` behind the key, or counted from the end. */
-static lp_status open_changed(lp_ctx* ctx, const char* key, long at, uint32_t bits, lp_model** model) {
+static lp_status open_changed(lp_ctx* ctx, const char* key, long at, uint32_t bits,
+                              lp_model** model) {
     static char bytes[1 << 20];
     char path[] = "/tmp/logpi-test-XXXXXX";
     FILE* f = fopen(LP_MODELS "/tiny.gguf", "rb");
@@ -333,7 +348,8 @@ static void shapes_that_do_not_fit(void** state) {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         lp_model* model;
         const lp_status status = open_changed(ctx, rows[i].key, 4, rows[i].value, &model);
-        if (status != rows[i].status) fail_msg("%s = %u: %s", rows[i].key, (unsigned)rows[i].value, lp_status_name(status));
+        if (status != rows[i].status)
+            fail_msg("%s = %u: %s", rows[i].key, (unsigned)rows[i].value, lp_status_name(status));
         assert_null(model);
         assert_non_null(strstr(lp_error(ctx), rows[i].said));
     }
@@ -351,12 +367,14 @@ static void weights_that_are_not_finite(void** state) {
         assert_int_equal(open_changed(ctx, NULL, i % 2 ? -4 : -260, bad[i], &model), LP_OK);
         assert_int_equal(lp_model_load_weights(model, false, &w), LP_FORMAT);
         assert_null(w);
-        assert_non_null(strstr(lp_error(ctx), i % 2 ? "\"output_norm.weight\"" : "\"blk.1.ffn_down.weight\""));
+        assert_non_null(
+            strstr(lp_error(ctx), i % 2 ? "\"output_norm.weight\"" : "\"blk.1.ffn_down.weight\""));
         assert_non_null(strstr(lp_error(ctx), i % 2 ? "[0, 63]" : "[63, 127]"));
         assert_non_null(strstr(lp_error(ctx), i < 2 ? "a NaN" : "an infinity"));
         lp_model_close(model);
     }
-    assert_int_equal(open_changed(ctx, NULL, -4, 0x7f7fffff, &model), LP_OK); /* the largest there is */
+    assert_int_equal(open_changed(ctx, NULL, -4, 0x7f7fffff, &model),
+                     LP_OK); /* the largest there is */
     assert_int_equal(lp_model_load_weights(model, false, &w), LP_OK);
     lp_ctx_destroy(ctx);
 }
@@ -377,10 +395,15 @@ static void reading_stops(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(transformers), cmocka_unit_test(company_changes_nothing), cmocka_unit_test(truncated_sampling),
-        cmocka_unit_test(refused),      cmocka_unit_test(saved),
-        cmocka_unit_test(the_file_closes_with_the_context), cmocka_unit_test(half_a_model),
-        cmocka_unit_test(shapes_that_do_not_fit), cmocka_unit_test(weights_that_are_not_finite),
+        cmocka_unit_test(transformers),
+        cmocka_unit_test(company_changes_nothing),
+        cmocka_unit_test(truncated_sampling),
+        cmocka_unit_test(refused),
+        cmocka_unit_test(saved),
+        cmocka_unit_test(the_file_closes_with_the_context),
+        cmocka_unit_test(half_a_model),
+        cmocka_unit_test(shapes_that_do_not_fit),
+        cmocka_unit_test(weights_that_are_not_finite),
         cmocka_unit_test(reading_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* Sampling from a row of logits: which rows are refused, in every mode and with every instruction set. */
+/* Sampling from a row of logits: which rows are refused, in every mode and with every instruction
+ * set. */
 #include "lm/rig.h"
 
 #include "base/base.h"
@@ -10,12 +11,14 @@ static const struct {
     const char* name;
     double temperature, top_p;
     int64_t top_k;
-} modes[] = {{"greedy", 0, 1, 0},      {"plain", 1, 1, 0},      {"warm", 1.7, 1, 0},     {"top_k", 1, 1, 7},
-             {"top_k of all", 1, 1, VOCAB}, {"top_p", 0.8, 0.9, 0}, {"both", 1, 0.5, 30}, {"one", 1, 1, 1}};
+} modes[] = {
+    {"greedy", 0, 1, 0},           {"plain", 1, 1, 0},     {"warm", 1.7, 1, 0},  {"top_k", 1, 1, 7},
+    {"top_k of all", 1, 1, VOCAB}, {"top_p", 0.8, 0.9, 0}, {"both", 1, 0.5, 30}, {"one", 1, 1, 1}};
 
 /* Draws from wave-like logits, one of which is replaced. */
 static int32_t draw(const struct lp__kernels* kernels, int mode, int64_t at, float value) {
-    const lp__sampler sampler = {kernels, VOCAB, modes[mode].temperature, modes[mode].top_p, modes[mode].top_k};
+    const lp__sampler sampler = {kernels, VOCAB, modes[mode].temperature, modes[mode].top_p,
+                                 modes[mode].top_k};
     float z[VOCAB], log_prob;
     void* scratch = malloc(lp__sampler_scratch(&sampler));
     for (int i = 0; i < VOCAB; i++) z[i] = sinf(0.7f * (float)i) - 0.01f * (float)(i % 13);
@@ -35,11 +38,15 @@ static void rows_with_a_nan_are_refused(void** state) {
         for (int mode = 0; mode < (int)(sizeof modes / sizeof *modes); mode++) {
             for (int64_t at = 0; at < VOCAB; at++) {
                 const char* what = modes[mode].name;
-                if (draw(kernels, mode, at, NAN) != -1) fail_msg("%s: NaN at %d was accepted", what, (int)at);
-                if (draw(kernels, mode, at, -NAN) != -1) fail_msg("%s: -NaN at %d was accepted", what, (int)at);
-                if (draw(kernels, mode, at, INFINITY) != -1) fail_msg("%s: inf at %d was accepted", what, (int)at);
+                if (draw(kernels, mode, at, NAN) != -1)
+                    fail_msg("%s: NaN at %d was accepted", what, (int)at);
+                if (draw(kernels, mode, at, -NAN) != -1)
+                    fail_msg("%s: -NaN at %d was accepted", what, (int)at);
+                if (draw(kernels, mode, at, INFINITY) != -1)
+                    fail_msg("%s: inf at %d was accepted", what, (int)at);
                 const int32_t token = draw(kernels, mode, at, -INFINITY); /* banned */
-                if (token < 0 || token == at) fail_msg("%s: token %d without %d", what, (int)token, (int)at);
+                if (token < 0 || token == at)
+                    fail_msg("%s: token %d without %d", what, (int)token, (int)at);
             }
         }
     }

@@ -1,4 +1,5 @@
-/* Perceptrons: the op beside the same layers one by one (1e-6 of the largest entry), its bits, and how parameters begin. */
+/* Perceptrons: the op beside the same layers one by one (1e-6 of the largest entry), its bits, and
+ * how parameters begin. */
 #include "testing.h"
 
 #include <logpi/nn.h>
@@ -72,7 +73,8 @@ static void layers_one_by_one(void** state) {
         }
         compare(y[0], y[1], ROWS * OUT);
         for (int k = 0; k < 7; k++) {
-            const int64_t n = k < 6 ? lp_params_get(params, k)->rows * lp_params_get(params, k)->cols : ROWS * IN;
+            const int64_t n =
+                k < 6 ? lp_params_get(params, k)->rows * lp_params_get(params, k)->cols : ROWS * IN;
             compare(grads[0][k], grads[1][k], n);
             free(grads[0][k]);
             free(grads[1][k]);
@@ -81,7 +83,8 @@ static void layers_one_by_one(void** state) {
     }
 }
 
-/* A row alone has the bits that it has in company; gradients have the same bits on any number of threads. */
+/* A row alone has the bits that it has in company; gradients have the same bits on any number of
+ * threads. */
 static void bits(void** state) {
     (void)state;
     for (int isa = LP_ISA_SCALAR; isa < LP_ISA_COUNT; isa++) {
@@ -109,7 +112,8 @@ static void bits(void** state) {
     }
 }
 
-/* Rows (or columns) of an orthogonal matrix are orthonormal up to the gain; and it is not the same matrix each time. */
+/* Rows (or columns) of an orthogonal matrix are orthonormal up to the gain; and it is not the same
+ * matrix each time. */
 static void orthogonal(void** state) {
     (void)state;
     lp_ctx* ctx = context(1, -1);
@@ -126,7 +130,8 @@ static void orthogonal(void** state) {
                 for (int64_t j = 0; j <= i; j++) {
                     double dot = 0;
                     for (int64_t l = 0; l < m; l++)
-                        dot += wide ? lp_at(w, i, l) * lp_at(w, j, l) : lp_at(w, l, i) * lp_at(w, l, j);
+                        dot += wide ? lp_at(w, i, l) * lp_at(w, j, l)
+                                    : lp_at(w, l, i) * lp_at(w, l, j);
                     assert_close(dot, i == j ? 2.25 : 0, type == LP_F64 ? 1e-12 : 1e-6);
                 }
             }
@@ -176,6 +181,7 @@ static void creation(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(layers_one_by_one), cmocka_unit_test(bits),
-                                       cmocka_unit_test(orthogonal), cmocka_unit_test(cancelled), cmocka_unit_test(creation)};
+                                       cmocka_unit_test(orthogonal), cmocka_unit_test(cancelled),
+                                       cmocka_unit_test(creation)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,9 @@
-/* Compares a model with transformers: logits, the gradient of every parameter, a greedy continuation.
- * usage: compare_hf MODEL.gguf hf_reference.safetensors (written by hf_logits.py live); exit code 1 if they differ.
+/* Compares a model with transformers: logits, the gradient of every parameter, a greedy
+ * continuation. usage: compare_hf MODEL.gguf hf_reference.safetensors (written by hf_logits.py
+ * live); exit code 1 if they differ.
  *
- * Tolerances: logits 2e-4 of the largest logit; each gradient 1e-3 of the largest entry of the tensor; tokens equal. */
+ * Tolerances: logits 2e-4 of the largest logit; each gradient 1e-3 of the largest entry of the
+ * tensor; tokens equal. */
 #include <jansson.h>
 #include <logpi/lm.h>
 #include <math.h>
@@ -35,7 +37,8 @@ static reference read_reference(const char* path) {
     const size_t bytes = (size_t)(ftell(f) - start);
     fseek(f, start, SEEK_SET);
     r.data = malloc(bytes);
-    if (!r.header || !r.data || fread(r.data, 1, bytes, f) != bytes) die("the reference is damaged");
+    if (!r.header || !r.data || fread(r.data, 1, bytes, f) != bytes)
+        die("the reference is damaged");
     fclose(f);
     return r;
 }
@@ -46,7 +49,7 @@ static const void* tensor(const reference* r, const char* name, int64_t* count) 
     *count = 1;
     size_t i;
     json_t* d;
-    json_array_foreach(json_object_get(entry, "shape"), i, d) *count *= json_integer_value(d);
+    json_array_foreach(json_object_get(entry, "shape"), i, d)* count *= json_integer_value(d);
     return r->data + json_integer_value(json_array_get(json_object_get(entry, "data_offsets"), 0));
 }
 
@@ -100,7 +103,8 @@ int main(int argc, char** argv) {
     lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
     lp_model* model;
     lp_weights* weights;
-    if (lp_model_open(ctx, argv[1], &model) || lp_model_load_weights(model, true, &weights)) die(lp_error(ctx));
+    if (lp_model_open(ctx, argv[1], &model) || lp_model_load_weights(model, true, &weights))
+        die(lp_error(ctx));
     int64_t n, n_logits, n_prompt, n_greedy;
     int32_t *text = ids(&r, "token_ids", &n), *prompt = ids(&r, "prompt_ids", &n_prompt);
     int32_t* greedy = ids(&r, "greedy_ids", &n_greedy);
@@ -115,13 +119,17 @@ int main(int argc, char** argv) {
     for (int64_t i = 0; i < n; i++) rows[i] = (int32_t)i;
     lp_tensor states = lp_rows(t, hidden, lp_const_i32(t, n - 1, 1, rows));
     lp_tensor target = lp_const_i32(t, n - 1, 1, text + 1);
-    lp_tensor loss = lp_neg(t, lp_mean(t, lp_model_log_prob(t, weights, states, target, 1.0, NULL)));
+    lp_tensor loss =
+        lp_neg(t, lp_mean(t, lp_model_log_prob(t, weights, states, target, 1.0, NULL)));
     if (lp_backward(t, loss) != LP_OK) die(lp_error(ctx));
     lp_params_fold(lp_weights_params(weights));
 
-    printf("%lld tokens, %s, loss %.6f\n", (long long)n, lp_isa_name(lp_ctx_isa(ctx)), lp_item(loss));
-    int bad = report("logits", difference(logits->rows * logits->cols, lp_f32(logits), tensor(&r, "logits", &n_logits)),
-                     LOGIT_TOLERANCE);
+    printf("%lld tokens, %s, loss %.6f\n", (long long)n, lp_isa_name(lp_ctx_isa(ctx)),
+           lp_item(loss));
+    int bad = report(
+        "logits",
+        difference(logits->rows * logits->cols, lp_f32(logits), tensor(&r, "logits", &n_logits)),
+        LOGIT_TOLERANCE);
     bad += compare_gradients(lp_weights_params(weights), &r);
 
     lp_generate_def def = lp_generate_def_default();
@@ -132,8 +140,8 @@ int main(int argc, char** argv) {
     if (lp_generate(model, weights, &def, 1, prompt_offsets, prompt, &g)) die(lp_error(ctx));
     int64_t same = 0;
     while (same < n_greedy && g.responses.ids[same] == greedy[same]) same++;
-    printf("greedy continuation: %lld of %lld tokens equal%s\n", (long long)same, (long long)n_greedy,
-           same < n_greedy ? "  WRONG" : "");
+    printf("greedy continuation: %lld of %lld tokens equal%s\n", (long long)same,
+           (long long)n_greedy, same < n_greedy ? "  WRONG" : "");
     bad += same < n_greedy;
     lp_ctx_destroy(ctx);
     json_decref(r.header);

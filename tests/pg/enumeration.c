@@ -1,7 +1,8 @@
-/* All sequences of 3 tokens over a vocabulary of 5, enumerated. J(theta) = E[reward - beta sum_t log(pi / pi_ref)] has an
- * exact gradient, by finite differences of the enumerated J. PPO's estimator (rewards with KL, advantages, the clipped
- * loss at ratio 1), weighted by the probability of each sequence, must give the same: it is unbiased. So must it with
- * any value baseline and lambda 1. Tolerance 2e-6: rewards and advantages pass through float. */
+/* All sequences of 3 tokens over a vocabulary of 5, enumerated. J(theta) = E[reward - beta sum_t
+ * log(pi / pi_ref)] has an exact gradient, by finite differences of the enumerated J. PPO's
+ * estimator (rewards with KL, advantages, the clipped loss at ratio 1), weighted by the probability
+ * of each sequence, must give the same: it is unbiased. So must it with any value baseline and
+ * lambda 1. Tolerance 2e-6: rewards and advantages pass through float. */
 #include "testing.h"
 
 #include <logpi/pg.h>
@@ -48,8 +49,10 @@ static world make_world(void) {
     return w;
 }
 
-/* Gradient of PPO's loss on one sequence, added to grad with the given weight; values may be anything. */
-static void add_estimate(lp_ctx* ctx, const world* w, int s, double weight, const float* values, double* grad) {
+/* Gradient of PPO's loss on one sequence, added to grad with the given weight; values may be
+ * anything. */
+static void add_estimate(lp_ctx* ctx, const world* w, int s, double weight, const float* values,
+                         double* grad) {
     const int64_t offsets[] = {0, T};
     float lp[T], ref[T], kl[T], rewards[T], advantages[T], returns[T];
     int32_t rows[T], actions[T];
@@ -67,9 +70,11 @@ static void add_estimate(lp_ctx* ctx, const world* w, int s, double weight, cons
     lp_dist pi = lp_categorical(t, lp_rows(t, theta, lp_const_i32(t, T, 1, rows)));
     const lp_ppo_loss_def def = {0.2, 0.2, 0.0, 1.0, lp, values, advantages, returns};
     lp_tensor value = lp_const_f32(t, T, 1, values);
-    lp_tensor loss = lp_ppo_loss(t, lp_log_prob(t, pi, lp_const_i32(t, T, 1, actions)), value, &def);
+    lp_tensor loss =
+        lp_ppo_loss(t, lp_log_prob(t, pi, lp_const_i32(t, T, 1, actions)), value, &def);
     assert_int_equal(lp_backward(t, loss), LP_OK);
-    for (int i = 0; i < (V + 1) * V; i++) grad[i] -= weight * lp_grad_at(theta, 0, i); /* loss = -objective */
+    for (int i = 0; i < (V + 1) * V; i++)
+        grad[i] -= weight * lp_grad_at(theta, 0, i); /* loss = -objective */
     lp_tape_destroy(t);
 }
 
@@ -93,12 +98,14 @@ static void unbiased(void** state) {
     const world w = make_world();
     const float zeros[T] = {0};
     double grad[(V + 1) * V] = {0};
-    for (int s = 0; s < N; s++) add_estimate(ctx, &w, s, exp(sequence_log_prob(w.theta, s)), zeros, grad);
+    for (int s = 0; s < N; s++)
+        add_estimate(ctx, &w, s, exp(sequence_log_prob(w.theta, s)), zeros, grad);
     compare(&w, grad);
     lp_ctx_destroy(ctx);
 }
 
-/* A value that depends on what came before, and on nothing after, changes the estimate but not its mean. */
+/* A value that depends on what came before, and on nothing after, changes the estimate but not its
+ * mean. */
 static void unbiased_with_baseline(void** state) {
     (void)state;
     lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
@@ -113,8 +120,9 @@ static void unbiased_with_baseline(void** state) {
     lp_ctx_destroy(ctx);
 }
 
-/* The same arithmetic in a loop: 64 sampled sequences a step, advantages whitened, SGD. With the true rewards the mean
- * reward rises above 0.9; with rewards that belong to other sequences of the batch it stays near where it began. */
+/* The same arithmetic in a loop: 64 sampled sequences a step, advantages whitened, SGD. With the
+ * true rewards the mean reward rises above 0.9; with rewards that belong to other sequences of the
+ * batch it stays near where it began. */
 static double learn(lp_ctx* ctx, bool shuffled) {
     enum { B = 64, STEPS = 150 };
     lp_params* params = lp_params_create(ctx, LP_F32, true);

@@ -1,5 +1,5 @@
-/* The supervised twins: gradient = central differences (1e-8) = tape (1e-12), one step of descent = the softmax policy's
- * update towards the label, and fits that end where theory says. */
+/* The supervised twins: gradient = central differences (1e-8) = tape (1e-12), one step of descent =
+ * the softmax policy's update towards the label, and fits that end where theory says. */
 #include "testing.h"
 
 #include <logpi/pg.h>
@@ -21,10 +21,13 @@ static task make_task(int k) {
     return t;
 }
 
-static double softmax_loss(const task* t) { return lp_softmax_regression_loss(D, K, N, t->theta, t->x, t->y); }
+static double softmax_loss(const task* t) {
+    return lp_softmax_regression_loss(D, K, N, t->theta, t->x, t->y);
+}
 static double logistic_loss(const task* t) { return lp_logistic_loss(D, N, t->theta, t->x, t->y); }
 
-static void check_differences(double (*loss)(const task*), const task* t, const double* grad, int count) {
+static void check_differences(double (*loss)(const task*), const task* t, const double* grad,
+                              int count) {
     for (int i = 0; i < count; i++) {
         const double h = 1e-6;
         task up = *t, down = *t;
@@ -46,7 +49,8 @@ static void softmax_gradient(void** state) {
     lp_tape* tape = lp_tape_create(ctx, LP_F64);
     lp_tensor theta = lp_input_f64(tape, D, K, t.theta);
     lp_dist p = lp_categorical(tape, lp_matmul(tape, lp_const_f64(tape, N, D, t.x), theta));
-    lp_tensor loss = lp_neg(tape, lp_mean(tape, lp_log_prob(tape, p, lp_const_i32(tape, N, 1, t.y))));
+    lp_tensor loss =
+        lp_neg(tape, lp_mean(tape, lp_log_prob(tape, p, lp_const_i32(tape, N, 1, t.y))));
     assert_int_equal(lp_backward(tape, loss), LP_OK);
     assert_close(softmax_loss(&t), lp_item(loss), 1e-12);
     for (int i = 0; i < D * K; i++) assert_close(grad[i], lp_grad_at(theta, 0, i), 1e-12);
@@ -74,7 +78,8 @@ static void logistic_gradient(void** state) {
     assert_int_equal(lp_backward(tape, loss), LP_OK);
     assert_close(logistic_loss(&t), lp_item(loss), 1e-12);
     for (int i = 0; i < D; i++) assert_close(grad[i], lp_grad_at(theta, 0, i), 1e-12);
-    for (int i = 0; i < N; i++) assert_close(lp_logistic_prob(D, t.theta, t.x + i * D), lp_at(p, i, 0), 1e-15);
+    for (int i = 0; i < N; i++)
+        assert_close(lp_logistic_prob(D, t.theta, t.x + i * D), lp_at(p, i, 0), 1e-15);
     lp_ctx_destroy(ctx);
 }
 
@@ -122,7 +127,8 @@ static void large_logits(void** state) {
     assert_close(lp_softmax_regression_loss(1, 3, 1, three, x, last), 2000.0, 0);
 }
 
-/* Without features (x = 1) softmax regression learns the frequencies of the labels, and its least loss is their entropy. */
+/* Without features (x = 1) softmax regression learns the frequencies of the labels, and its least
+ * loss is their entropy. */
 static void fit_of_frequencies(void** state) {
     (void)state;
     enum { M = 10 };
@@ -130,7 +136,8 @@ static void fit_of_frequencies(void** state) {
     static const double share[3] = {0.1, 0.3, 0.6};
     double x[M], theta[3] = {0}, grad[3], p[3], entropy = 0;
     for (int i = 0; i < M; i++) x[i] = 1;
-    for (int step = 0; step < 2000; step++) lp_softmax_regression_update(1, 3, M, theta, x, y, 1.0, grad);
+    for (int step = 0; step < 2000; step++)
+        lp_softmax_regression_update(1, 3, M, theta, x, y, 1.0, grad);
     lp_softmax_policy_probs(1, 3, theta, x, p);
     for (int j = 0; j < 3; j++) {
         assert_close(p[j], share[j], 1e-9);
@@ -139,8 +146,8 @@ static void fit_of_frequencies(void** state) {
     assert_close(lp_softmax_regression_loss(1, 3, M, theta, x, y), entropy, 1e-12);
 }
 
-/* The logistic fit of eight labels on a line, x = (1, value): the gradient vanishes, so that sum p = sum y and
- * sum value p = sum value y. */
+/* The logistic fit of eight labels on a line, x = (1, value): the gradient vanishes, so that sum p
+ * = sum y and sum value p = sum value y. */
 static void fit_of_a_line(void** state) {
     (void)state;
     enum { M = 8 };
@@ -155,19 +162,21 @@ static void fit_of_a_line(void** state) {
         before = after;
     }
     for (int i = 0; i < M; i++) {
-        for (int l = 0; l < 2; l++) sum[l] += (lp_logistic_prob(2, theta, x + i * 2) - y[i]) * x[i * 2 + l];
+        for (int l = 0; l < 2; l++)
+            sum[l] += (lp_logistic_prob(2, theta, x + i * 2) - y[i]) * x[i * 2 + l];
     }
     assert_close(sum[0], 0, 1e-10);
     assert_close(sum[1], 0, 1e-10);
-    assert_close(theta[0], 0, 1e-10); /* labels and values are symmetric */
+    assert_close(theta[0], 0, 1e-10);                  /* labels and values are symmetric */
     assert_close(theta[1], 0.9705391772446729, 1e-10); /* the same descent in Python */
     assert_close(before, 0.5288080447137663, 1e-12);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(softmax_gradient),    cmocka_unit_test(logistic_gradient),  cmocka_unit_test(two_classes),
-        cmocka_unit_test(step_is_the_policys), cmocka_unit_test(large_logits),       cmocka_unit_test(fit_of_frequencies),
+        cmocka_unit_test(softmax_gradient), cmocka_unit_test(logistic_gradient),
+        cmocka_unit_test(two_classes),      cmocka_unit_test(step_is_the_policys),
+        cmocka_unit_test(large_logits),     cmocka_unit_test(fit_of_frequencies),
         cmocka_unit_test(fit_of_a_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
-/* Rung 1 beside the NumPy program (1e-12), rung 2 beside the PyTorch program (gradient 1e-6), every action equal
- * (tests/oracles/torch_ops_fixtures.py); and the closed-form gradient beside finite differences and the tape. */
+/* Rung 1 beside the NumPy program (1e-12), rung 2 beside the PyTorch program (gradient 1e-6), every
+ * action equal (tests/oracles/torch_ops_fixtures.py); and the closed-form gradient beside finite
+ * differences and the tape. */
 #include "json.h"
 
 #include <logpi/pg.h>
@@ -103,7 +104,8 @@ static void check(const char* what, lp_tensor got, json_t* want, double toleranc
     const int64_t n = json_flatten(want, numbers, MAX);
     for (int64_t i = 0; i < n; i++) {
         if (!(fabs(lp_at(got, 0, i) - numbers[i]) <= tolerance))
-            fail_msg("%s[%d] is %.17g, PyTorch has %.17g", what, (int)i, lp_at(got, 0, i), numbers[i]);
+            fail_msg("%s[%d] is %.17g, PyTorch has %.17g", what, (int)i, lp_at(got, 0, i),
+                     numbers[i]);
     }
 }
 
@@ -115,7 +117,8 @@ static void check_grad(lp_tape* t, const char* what, lp_tensor y, lp_tensor x, j
     assert_int_equal(lp_backward(t, lp_sum(t, y)), LP_OK);
     for (int64_t i = 0; i < n; i++) {
         if (!(fabs(lp_grad_at(x, 0, i) - numbers[i]) <= 1e-11 * fmax(1.0, fabs(numbers[i]))))
-            fail_msg("%s[%d] is %.17g, PyTorch has %.17g", what, (int)i, lp_grad_at(x, 0, i), numbers[i]);
+            fail_msg("%s[%d] is %.17g, PyTorch has %.17g", what, (int)i, lp_grad_at(x, 0, i),
+                     numbers[i]);
     }
 }
 
@@ -133,19 +136,23 @@ static void categorical(void** state) {
     json_array_foreach(json_at(root, "categorical"), i, c) {
         lp_tape* t = lp_tape_create(ctx, LP_F64);
         lp_tensor z = input(t, json_at(c, "logits"));
-        lp_dist p = lp_categorical(t, z), q = lp_categorical(t, input(t, json_at(c, "other_logits")));
+        lp_dist p = lp_categorical(t, z),
+                q = lp_categorical(t, input(t, json_at(c, "other_logits")));
         double a[MAX];
         int32_t action[MAX];
         const int64_t n = json_flatten(json_at(c, "action"), a, MAX);
         for (int64_t j = 0; j < n; j++) action[j] = (int32_t)a[j];
-        check("log_prob", lp_log_prob(t, p, lp_const_i32(t, n, 1, action)), json_at(c, "log_prob"), 1e-12);
+        check("log_prob", lp_log_prob(t, p, lp_const_i32(t, n, 1, action)), json_at(c, "log_prob"),
+              1e-12);
         check("entropy", lp_entropy(t, p), json_at(c, "entropy"), 1e-12);
         check("kl", lp_kl(t, p, q), json_at(c, "kl"), 1e-12);
         lp_tape_destroy(t);
         for (int g = 0; g < 4; g++) {
-            static const char* const names[] = {"grad_log_prob", "grad_entropy", "grad_kl", "grad_kl_other"};
+            static const char* const names[] = {"grad_log_prob", "grad_entropy", "grad_kl",
+                                                "grad_kl_other"};
             t = lp_tape_create(ctx, LP_F64);
-            lp_tensor own = input(t, json_at(c, "logits")), other = input(t, json_at(c, "other_logits"));
+            lp_tensor own = input(t, json_at(c, "logits")),
+                      other = input(t, json_at(c, "other_logits"));
             p = lp_categorical(t, own), q = lp_categorical(t, other);
             lp_tensor y = g == 0   ? lp_log_prob(t, p, lp_const_i32(t, n, 1, action))
                           : g == 1 ? lp_entropy(t, p)
@@ -167,8 +174,10 @@ static void normal(void** state) {
     json_array_foreach(json_at(root, "normal"), i, c) {
         lp_tape* t = lp_tape_create(ctx, LP_F64);
         lp_dist p = lp_gaussian(t, input(t, json_at(c, "mean")), input(t, json_at(c, "log_std")));
-        lp_dist q = lp_gaussian(t, input(t, json_at(c, "other_mean")), input(t, json_at(c, "other_log_std")));
-        check("log_prob", lp_log_prob(t, p, input(t, json_at(c, "action"))), json_at(c, "log_prob"), 1e-12);
+        lp_dist q = lp_gaussian(t, input(t, json_at(c, "other_mean")),
+                                input(t, json_at(c, "other_log_std")));
+        check("log_prob", lp_log_prob(t, p, input(t, json_at(c, "action"))), json_at(c, "log_prob"),
+              1e-12);
         check("entropy", lp_entropy(t, p), json_at(c, "entropy"), 1e-12);
         check("kl", lp_kl(t, p, q), json_at(c, "kl"), 1e-12);
         lp_tape_destroy(t);
@@ -176,12 +185,14 @@ static void normal(void** state) {
             static const struct {
                 const char* name;
                 int of, by; /* log_prob, entropy, kl; mean, log_std, and those of the other */
-            } grads[] = {{"grad_log_prob_mean", 0, 0}, {"grad_log_prob_log_std", 0, 1}, {"grad_entropy_log_std", 1, 1},
-                         {"grad_kl_mean", 2, 0},       {"grad_kl_log_std", 2, 1},       {"grad_kl_other_mean", 2, 2},
+            } grads[] = {{"grad_log_prob_mean", 0, 0},   {"grad_log_prob_log_std", 0, 1},
+                         {"grad_entropy_log_std", 1, 1}, {"grad_kl_mean", 2, 0},
+                         {"grad_kl_log_std", 2, 1},      {"grad_kl_other_mean", 2, 2},
                          {"grad_kl_other_log_std", 2, 3}};
             t = lp_tape_create(ctx, LP_F64);
             lp_tensor in[] = {input(t, json_at(c, "mean")), input(t, json_at(c, "log_std")),
-                              input(t, json_at(c, "other_mean")), input(t, json_at(c, "other_log_std"))};
+                              input(t, json_at(c, "other_mean")),
+                              input(t, json_at(c, "other_log_std"))};
             p = lp_gaussian(t, in[0], in[1]), q = lp_gaussian(t, in[2], in[3]);
             lp_tensor y = grads[g].of == 0   ? lp_log_prob(t, p, input(t, json_at(c, "action")))
                           : grads[g].of == 1 ? lp_entropy(t, p)
@@ -195,8 +206,8 @@ static void normal(void** state) {
     json_decref(root);
 }
 
-/* Frequencies of 40,000 samples: chi-square with 4 degrees of freedom stays below 23.5 (p = 1e-4). Gaussian: mean and
- * variance within 5 standard errors. */
+/* Frequencies of 40,000 samples: chi-square with 4 degrees of freedom stays below 23.5 (p = 1e-4).
+ * Gaussian: mean and variance within 5 standard errors. */
 static void sampling(void** state) {
     (void)state;
     enum { N = 40000, K = 5 };
@@ -226,7 +237,8 @@ static void sampling(void** state) {
     lp_ctx_destroy(ctx);
 }
 
-/* The mode of a tie is the first of its entries; of a Gaussian, its mean. Neither lets a gradient pass. */
+/* The mode of a tie is the first of its entries; of a Gaussian, its mean. Neither lets a gradient
+ * pass. */
 static void mode(void** state) {
     (void)state;
     lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
@@ -234,23 +246,27 @@ static void mode(void** state) {
     const double z[9] = {0, 1, 1, 2, -1, 2, -3, -2, -1};
     const int want[3] = {1, 0, 2};
     lp_tensor in = lp_input_f64(t, 3, 3, z);
-    lp_tensor best = lp_mode(t, lp_categorical(t, in)), mean = lp_mode(t, lp_gaussian(t, in, lp_scalar(t, 0.3)));
+    lp_tensor best = lp_mode(t, lp_categorical(t, in)),
+              mean = lp_mode(t, lp_gaussian(t, in, lp_scalar(t, 0.3)));
     for (int i = 0; i < 3; i++) assert_int_equal((int)lp_at(best, i, 0), want[i]);
     for (int i = 0; i < 9; i++) assert_close(lp_at(mean, 0, i), z[i], 0);
     assert_false(best->needs_grad || mean->needs_grad);
     lp_ctx_destroy(ctx);
 }
 
-/* An outcome that is ruled out (a logit of -inf) adds nothing to entropy and divergence, nor to their gradients; where
- * only q rules it out the divergence is infinite. As torch.distributions.Categorical. */
+/* An outcome that is ruled out (a logit of -inf) adds nothing to entropy and divergence, nor to
+ * their gradients; where only q rules it out the divergence is infinite. As
+ * torch.distributions.Categorical. */
 static void ruled_out(void** state) {
     (void)state;
     lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
     for (int type = LP_F32; type <= LP_F64; type++) {
         lp_tape* t = lp_tape_create(ctx, (lp_dtype)type);
-        const double z[3] = {0, -(double)INFINITY, log(3)}, other[3] = {log(2), -(double)INFINITY, 0}, all[3] = {0, 0, 0};
+        const double z[3] = {0, -(double)INFINITY, log(3)},
+                     other[3] = {log(2), -(double)INFINITY, 0}, all[3] = {0, 0, 0};
         lp_tensor in = lp_input_f64(t, 1, 3, z), in_q = lp_input_f64(t, 1, 3, other);
-        lp_dist p = lp_categorical(t, in), q = lp_categorical(t, in_q), r = lp_categorical(t, lp_const_f64(t, 1, 3, all));
+        lp_dist p = lp_categorical(t, in), q = lp_categorical(t, in_q),
+                r = lp_categorical(t, lp_const_f64(t, 1, 3, all));
         lp_tensor entropy = lp_entropy(t, p), kl = lp_kl(t, p, q);
         const double h = -0.25 * log(0.25) - 0.75 * log(0.75);
         const double d = 0.25 * log(0.25 / (2.0 / 3)) + 0.75 * log(0.75 / (1.0 / 3));
@@ -258,9 +274,11 @@ static void ruled_out(void** state) {
         assert_close(lp_item(kl), d, 1e-6);
         assert_close(lp_item(lp_kl(t, p, r)), log(3) - h, 1e-6);
         assert_true(isinf(lp_item(lp_kl(t, r, p))));
-        lp_tape* masked = lp_tape_create(ctx, (lp_dtype)type); /* an infinite divergence that does not count */
+        lp_tape* masked =
+            lp_tape_create(ctx, (lp_dtype)type); /* an infinite divergence that does not count */
         lp_tensor in_r = lp_input_f64(masked, 1, 3, all);
-        lp_tensor infinite = lp_kl(masked, lp_categorical(masked, in_r), lp_categorical(masked, lp_const_f64(masked, 1, 3, z)));
+        lp_tensor infinite = lp_kl(masked, lp_categorical(masked, in_r),
+                                   lp_categorical(masked, lp_const_f64(masked, 1, 3, z)));
         assert_int_equal(lp_backward(masked, lp_clamp(masked, infinite, 0, 10)), LP_OK);
         for (int j = 0; j < 3; j++) assert_close(lp_grad_at(in_r, 0, j), 0, 0);
         lp_tape_destroy(masked);
@@ -268,7 +286,8 @@ static void ruled_out(void** state) {
         /* dH/dz_j = -p_j (log p_j + H);  dD/dz_j = p_j (log p_j/q_j - D);  dD/dzq_j = q_j - p_j */
         const double pj[3] = {0.25, 0, 0.75}, qj[3] = {2.0 / 3, 0, 1.0 / 3};
         for (int j = 0; j < 3; j++) {
-            const double want = j == 1 ? 0 : -pj[j] * (log(pj[j]) + h) + pj[j] * (log(pj[j] / qj[j]) - d);
+            const double want =
+                j == 1 ? 0 : -pj[j] * (log(pj[j]) + h) + pj[j] * (log(pj[j] / qj[j]) - d);
             assert_close(lp_grad_at(in, 0, j), want, 1e-6);
             assert_close(lp_grad_at(in_q, 0, j), qj[j] - pj[j], 1e-6);
         }
@@ -304,10 +323,17 @@ static void nan_logits(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(numpy_program), cmocka_unit_test(torch_program), cmocka_unit_test(closed_form),
-        cmocka_unit_test(large_logits),  cmocka_unit_test(categorical),   cmocka_unit_test(normal),
-        cmocka_unit_test(sampling),      cmocka_unit_test(mode),          cmocka_unit_test(nan_logits),
-        cmocka_unit_test(ruled_out),     cmocka_unit_test(entropy_without_the_mean),
+        cmocka_unit_test(numpy_program),
+        cmocka_unit_test(torch_program),
+        cmocka_unit_test(closed_form),
+        cmocka_unit_test(large_logits),
+        cmocka_unit_test(categorical),
+        cmocka_unit_test(normal),
+        cmocka_unit_test(sampling),
+        cmocka_unit_test(mode),
+        cmocka_unit_test(nan_logits),
+        cmocka_unit_test(ruled_out),
+        cmocka_unit_test(entropy_without_the_mean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

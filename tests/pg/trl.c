@@ -1,4 +1,5 @@
-/* The arithmetic of PPO beside TRL 0.11.4's own code (tests/oracles/trl_ppo_fixtures.py): 1e-5 in float. */
+/* The arithmetic of PPO beside TRL 0.11.4's own code (tests/oracles/trl_ppo_fixtures.py): 1e-5 in
+ * float. */
 #include "json.h"
 
 #include <logpi/pg.h>
@@ -7,7 +8,8 @@ enum { ROOM = 256 };
 static const double TOLERANCE = 1e-5;
 
 /* |a - b| <= 1e-5 max(1, |b|) */
-static void same(const char* what, const char* which, const float* got, const double* want, int64_t n) {
+static void same(const char* what, const char* which, const float* got, const double* want,
+                 int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         const double error = fabs((double)got[i] - want[i]) / fmax(1.0, fabs(want[i]));
         if (!(error <= TOLERANCE) && !(isnan((double)got[i]) && isnan(want[i])))
@@ -43,7 +45,8 @@ static void read_case(json_t* json, ppo_case* c) {
     double lengths[32];
     *c = (ppo_case){.name = json_string_value(json_at(json, "name"))};
     c->sequences = json_flatten(json_at(json, "response_lens"), lengths, 32);
-    for (int64_t i = 0; i < c->sequences; i++) c->offsets[i + 1] = c->offsets[i] + (int64_t)lengths[i];
+    for (int64_t i = 0; i < c->sequences; i++)
+        c->offsets[i + 1] = c->offsets[i] + (int64_t)lengths[i];
     c->n = c->offsets[c->sequences];
     json_flatten(json_at(json, "scores"), c->scores, 32);
     c->kl_coef = json_real_at(config, "init_kl_coef");
@@ -61,15 +64,16 @@ static void read_case(json_t* json, ppo_case* c) {
     assert_int_equal(json_floats(json_at(inputs, "new_values"), c->new_value, ROOM), c->n);
 }
 
-/* log softmax at the response tokens and entropies, from the fixture's new logits; full KL from those of policy and
- * reference. */
+/* log softmax at the response tokens and entropies, from the fixture's new logits; full KL from
+ * those of policy and reference. */
 static void log_probs_of_logits(lp_ctx* ctx, json_t* json, ppo_case* c, float* full) {
     json_t* inputs = json_at(json, "inputs");
     static double z[ROOM * 16];
     double tokens[ROOM];
     json_flatten(json_at(inputs, "tokens"), tokens, ROOM);
     lp_tape* t = lp_tape_create(ctx, LP_F64);
-    const int64_t numbers = json_flatten(json_at(inputs, "new_logits"), z, ROOM * 16), vocab = numbers / c->n;
+    const int64_t numbers = json_flatten(json_at(inputs, "new_logits"), z, ROOM * 16),
+                  vocab = numbers / c->n;
     lp_tensor log_p = lp_log_softmax(t, lp_const_f64(t, c->n, vocab, z));
     lp_tensor entropy = lp_entropy(t, lp_categorical(t, lp_const_f64(t, c->n, vocab, z)));
     for (int64_t i = 0; i < c->n; i++) {
@@ -117,10 +121,12 @@ static void take_minibatch(const ppo_case* c, json_t* rows, minibatch* m) {
     const struct {
         const float* from;
         float* to;
-    } arrays[] = {{c->old_log_prob, m->old_log_prob}, {c->old_value, m->old_value}, {c->advantage, m->advantage},
-                  {c->returns, m->returns},           {c->new_log_prob, m->log_prob}, {c->new_value, m->value},
+    } arrays[] = {{c->old_log_prob, m->old_log_prob}, {c->old_value, m->old_value},
+                  {c->advantage, m->advantage},       {c->returns, m->returns},
+                  {c->new_log_prob, m->log_prob},     {c->new_value, m->value},
                   {c->entropy, m->entropy},           {c->token, m->token}};
-    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) take(c, arrays[i].from, rows, arrays[i].to);
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        take(c, arrays[i].from, rows, arrays[i].to);
     m->n = 0;
     size_t i;
     json_t* row;
@@ -142,21 +148,28 @@ static void compare_grad(const char* what, const ppo_case* c, lp_tensor x, json_
     if (isfinite(want[0])) same(what, c->name, got, want, n);
 }
 
-/* One minibatch: loss, gradients to the log-probabilities, values and logits, statistics. Above the ratio threshold TRL
- * multiplies the loss by 0 and keeps the other statistics; that is the trainer's part. */
+/* One minibatch: loss, gradients to the log-probabilities, values and logits, statistics. Above the
+ * ratio threshold TRL multiplies the loss by 0 and keeps the other statistics; that is the
+ * trainer's part. */
 static void check_minibatch(lp_ctx* ctx, const ppo_case* c, json_t* b, int* above) {
     static minibatch m;
     double wide[ROOM];
     int32_t token[ROOM];
     take_minibatch(c, json_at(b, "rows"), &m);
     const int64_t n = m.n;
-    const lp_ppo_loss_def def = {c->clip,        c->clip_value, c->vf_coef, (double)n, m.old_log_prob,
-                                 m.old_value, m.advantage,   m.returns};
+    const lp_ppo_loss_def def = {c->clip,        c->clip_value, c->vf_coef,  (double)n,
+                                 m.old_log_prob, m.old_value,   m.advantage, m.returns};
     lp_ppo_sums sums = {0};
     const int64_t part = n / 2; /* in two parts: sums go on */
     lp_ppo_sums_add(&sums, part, m.log_prob, m.value, m.entropy, &def);
-    const lp_ppo_loss_def rest = {c->clip,   c->clip_value,         c->vf_coef,      (double)n,
-                                  m.old_log_prob + part, m.old_value + part, m.advantage + part, m.returns + part};
+    const lp_ppo_loss_def rest = {c->clip,
+                                  c->clip_value,
+                                  c->vf_coef,
+                                  (double)n,
+                                  m.old_log_prob + part,
+                                  m.old_value + part,
+                                  m.advantage + part,
+                                  m.returns + part};
     lp_ppo_sums_add(&sums, n - part, m.log_prob + part, m.value + part, m.entropy + part, &rest);
     const bool skipped = sums.ratio / (double)n > c->threshold;
     *above += skipped;
@@ -168,7 +181,8 @@ static void check_minibatch(lp_ctx* ctx, const ppo_case* c, json_t* b, int* abov
     lp_tensor loss = lp_ppo_loss(t, lp, v, &def);
     assert_int_equal(lp_backward(t, loss), LP_OK);
     if (skipped) {
-        json_t* zeros[] = {json_at(b, "grad_new_logprobs"), json_at(b, "grad_new_values"), json_at(b, "grad_new_logits")};
+        json_t* zeros[] = {json_at(b, "grad_new_logprobs"), json_at(b, "grad_new_values"),
+                           json_at(b, "grad_new_logits")};
         for (int i = 0; i < 3; i++) {
             static double want[ROOM * 16];
             const int64_t count = json_flatten(zeros[i], want, ROOM * 16);
@@ -180,7 +194,8 @@ static void check_minibatch(lp_ctx* ctx, const ppo_case* c, json_t* b, int* abov
         lp_tape* wider = lp_tape_create(ctx, LP_F64); /* and through the softmax */
         lp_tensor logits = lp_input_f64(wider, n, c->vocab, m.logits);
         for (int64_t i = 0; i < n; i++) token[i] = (int32_t)m.token[i];
-        lp_tensor picked = lp_log_prob(wider, lp_categorical(wider, logits), lp_const_i32(wider, n, 1, token));
+        lp_tensor picked =
+            lp_log_prob(wider, lp_categorical(wider, logits), lp_const_i32(wider, n, 1, token));
         lp_tensor again = lp_ppo_loss(wider, picked, lp_const_f32(wider, n, 1, m.value), &def);
         assert_int_equal(lp_backward(wider, again), LP_OK);
         compare_grad("gradient of logits", c, logits, json_at(b, "grad_new_logits"));
@@ -236,7 +251,8 @@ static void cases(void** state) {
         lp_token_rewards(c.sequences, c.offsets, c.kl, c.kl_coef, c.scores, c.reward);
         compare(per_token, &c, "rewards", c.reward);
         if (c.whiten_rewards) lp_whiten(c.n, c.reward, false);
-        lp_gae(c.sequences, c.offsets, c.reward, c.old_value, c.gamma, c.lambda, c.advantage, c.returns);
+        lp_gae(c.sequences, c.offsets, c.reward, c.old_value, c.gamma, c.lambda, c.advantage,
+               c.returns);
         compare(per_token, &c, "returns", c.returns);
         lp_whiten(c.n, c.advantage, true);
         if (c.n > 1) {
@@ -265,8 +281,8 @@ static void controllers(void** state) {
         const int64_t n = json_flatten(json_at(c, "kl"), kl, ROOM);
         json_flatten(json_at(c, "kl_coef"), want, ROOM);
         for (int64_t j = 0; j < n; j++) {
-            coef = lp_adaptive_kl(coef, kl[j], json_real_at(c, "target"), json_real_at(c, "n_steps"),
-                                  json_real_at(c, "horizon"));
+            coef = lp_adaptive_kl(coef, kl[j], json_real_at(c, "target"),
+                                  json_real_at(c, "n_steps"), json_real_at(c, "horizon"));
             assert_close(coef, want[j], 1e-12);
         }
     }
@@ -360,9 +376,9 @@ static void spreads(void** state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(cases), cmocka_unit_test(controllers),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(cases),     cmocka_unit_test(controllers),
                                        cmocka_unit_test(whitening), cmocka_unit_test(entropies),
-                                       cmocka_unit_test(moments),
-                                       cmocka_unit_test(one_score), cmocka_unit_test(spreads)};
+                                       cmocka_unit_test(moments),   cmocka_unit_test(one_score),
+                                       cmocka_unit_test(spreads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* The option parser: numbers are read exactly and in decimal only, ranges hold at their ends; and config.yaml, which
- * has the same values. */
+/* The option parser: numbers are read exactly and in decimal only, ranges hold at their ends; and
+ * config.yaml, which has the same values. */
 #include "testing.h"
 
 #include <logpi/run.h>
@@ -37,7 +37,8 @@ static lp_options* parse(lp_scope scope, const char* word) {
 static void refuse(lp_scope scope, const char* word, const char* says) {
     lp_options* options = parse(scope, word);
     if (options) fail_msg("%s is accepted", word);
-    if (!strstr(lp_error(ctx), says)) fail_msg("%s: \"%s\" does not say \"%s\"", word, lp_error(ctx), says);
+    if (!strstr(lp_error(ctx), says))
+        fail_msg("%s: \"%s\" does not say \"%s\"", word, lp_error(ctx), says);
 }
 
 /* Past 2^53 not every whole number is a double. */
@@ -57,7 +58,8 @@ static void whole_numbers_are_exact(void** state) {
             lp_options* options = parse(scope ? LP_SCOPE_GENERATE : LP_SCOPE_PPO_LM, cases[i].word);
             if (!options) fail_msg("%s: %s", cases[i].word, lp_error(ctx));
             if (lp_options_int(options, "seed") != cases[i].value)
-                fail_msg("%s is read as %lld", cases[i].word, (long long)lp_options_int(options, "seed"));
+                fail_msg("%s is read as %lld", cases[i].word,
+                         (long long)lp_options_int(options, "seed"));
             lp_options_destroy(options);
         }
     }
@@ -69,10 +71,12 @@ static void whole_numbers_are_exact(void** state) {
 
 static void numbers_are_decimal(void** state) {
     (void)state;
-    static const char* const integers[] = {"",    " 4", "4 ", "0x4", "4.0", "1e3", "4.5", "nan", "inf",
-                                           "abc", "+",  "-",  "--4", "4,0", "\t4", "\n4", "4\n"};
-    static const char* const reals[] = {"",     " 1",   "1 ",   "0x1p3", "0x1", "nan", "NaN", "inf",  "-inf", "infinity",
-                                        "nan(1)", "1,5", "1e", "e5",  ".",   "+",   "-",   "\v1", "1\n", "1d"};
+    static const char* const integers[] = {"",    " 4",  "4 ",  "0x4", "4.0", "1e3",
+                                           "4.5", "nan", "inf", "abc", "+",   "-",
+                                           "--4", "4,0", "\t4", "\n4", "4\n"};
+    static const char* const reals[] = {"",    " 1",   "1 ",       "0x1p3",  "0x1", "nan", "NaN",
+                                        "inf", "-inf", "infinity", "nan(1)", "1,5", "1e",  "e5",
+                                        ".",   "+",    "-",        "\v1",    "1\n", "1d"};
     char word[64];
     for (size_t i = 0; i < sizeof integers / sizeof *integers; i++) {
         snprintf(word, sizeof word, "--d=%s", integers[i]);
@@ -89,8 +93,9 @@ static void numbers_are_read(void** state) {
     static const struct {
         const char* word;
         double value;
-    } cases[] = {{"--learning_rate=1e-5", 1e-5}, {"--learning_rate=-2.5", -2.5},   {"--learning_rate=.5", 0.5},
-                 {"--learning_rate=5.", 5},      {"--learning_rate=+1E+2", 100},   {"--learning_rate=1000000", 1e6},
+    } cases[] = {{"--learning_rate=1e-5", 1e-5}, {"--learning_rate=-2.5", -2.5},
+                 {"--learning_rate=.5", 0.5},    {"--learning_rate=5.", 5},
+                 {"--learning_rate=+1E+2", 100}, {"--learning_rate=1000000", 1e6},
                  {"--learning_rate=-1e6", -1e6}, {"--learning_rate=0.1", 0.1}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         lp_options* options = parse(LP_SCOPE_STEP, cases[i].word);
@@ -131,7 +136,8 @@ static void choices(void** state) {
         assert_int_equal(lp_options_choice(options, cases[i].name), cases[i].index);
         lp_options_destroy(options);
     }
-    static const char* const wrong[] = {"--rng=", "--rng=num", "--rng=numpyy", "--rng=numpy|torch", "--rng=|", "--rng=Numpy"};
+    static const char* const wrong[] = {
+        "--rng=", "--rng=num", "--rng=numpyy", "--rng=numpy|torch", "--rng=|", "--rng=Numpy"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         refuse(LP_SCOPE_STEP, wrong[i], "it must be one of numpy|torch|philox");
 }
@@ -139,7 +145,8 @@ static void choices(void** state) {
 /* One table, and a default for each algorithm: those of the library. */
 static void defaults_are_those_of_the_library(void** state) {
     (void)state;
-    static const lp_scope scopes[] = {LP_SCOPE_REINFORCE, LP_SCOPE_A2C, LP_SCOPE_PPO}; /* as lp_algorithm */
+    static const lp_scope scopes[] = {LP_SCOPE_REINFORCE, LP_SCOPE_A2C,
+                                      LP_SCOPE_PPO}; /* as lp_algorithm */
     for (int a = 0; a < LP_ALGORITHM_COUNT; a++) {
         const lp_on_policy_def def = lp_on_policy_def_default((lp_algorithm)a);
         bool linear;
@@ -147,7 +154,8 @@ static void defaults_are_those_of_the_library(void** state) {
         assert_non_null(o);
         assert_int_equal(lp_options_int(o, "n_timesteps"), def.n_timesteps);
         assert_int_equal(lp_options_int(o, "n_steps"), def.n_steps);
-        assert_true(lp_options_schedule(o, "learning_rate", &linear) == def.learning_rate.initial && !linear);
+        assert_true(lp_options_schedule(o, "learning_rate", &linear) == def.learning_rate.initial &&
+                    !linear);
         assert_true(lp_options_real(o, "gamma") == def.gamma);
         assert_true(lp_options_real(o, "gae_lambda") == def.gae_lambda);
         assert_true(lp_options_real(o, "ent_coef") == def.ent_coef);
@@ -159,8 +167,11 @@ static void defaults_are_those_of_the_library(void** state) {
         if (a == LP_PPO) {
             assert_int_equal(lp_options_int(o, "batch_size"), def.batch_size);
             assert_int_equal(lp_options_int(o, "n_epochs"), def.n_epochs);
-            assert_true(lp_options_schedule(o, "clip_range", &linear) == def.clip_range.initial && !linear);
-            assert_true(lp_options_schedule(o, "clip_range_vf", &linear) == def.clip_range_vf.initial && !linear);
+            assert_true(lp_options_schedule(o, "clip_range", &linear) == def.clip_range.initial &&
+                        !linear);
+            assert_true(lp_options_schedule(o, "clip_range_vf", &linear) ==
+                            def.clip_range_vf.initial &&
+                        !linear);
             assert_true(lp_options_real(o, "target_kl") == def.target_kl);
         }
         lp_options_destroy(o);
@@ -174,9 +185,10 @@ static void schedules(void** state) {
         const char* word;
         double value;
         bool linear;
-    } cases[] = {{"--learning_rate=0.001", 0.001, false},   {"--learning_rate=lin_0.001", 0.001, true},
-                 {"--learning-rate=lin_2.5e-4", 2.5e-4, true}, {"--learning_rate=lin_0", 0, true},
-                 {"--learning_rate=lin_1000000", 1e6, true},   {"--learning_rate=1e-5", 1e-5, false}};
+    } cases[] = {
+        {"--learning_rate=0.001", 0.001, false},      {"--learning_rate=lin_0.001", 0.001, true},
+        {"--learning-rate=lin_2.5e-4", 2.5e-4, true}, {"--learning_rate=lin_0", 0, true},
+        {"--learning_rate=lin_1000000", 1e6, true},   {"--learning_rate=1e-5", 1e-5, false}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         bool linear;
         lp_options* o = parse(LP_SCOPE_PPO, cases[i].word);
@@ -185,13 +197,14 @@ static void schedules(void** state) {
         assert_int_equal(linear, cases[i].linear);
         lp_options_destroy(o);
     }
-    static const char* const malformed[] = {"",          "lin_",      "lin_x",    "lin",         "lin_lin_1",
-                                            "lin 0.1",   "LIN_0.001", "lin_ 0.1", "linear_0.01", "lin_0.1lin_",
-                                            "0.1lin_",   "lin_nan",   "lin_0x1"};
+    static const char* const malformed[] = {
+        "",         "lin_",        "lin_x",       "lin",     "lin_lin_1", "lin 0.1", "LIN_0.001",
+        "lin_ 0.1", "linear_0.01", "lin_0.1lin_", "0.1lin_", "lin_nan",   "lin_0x1"};
     char word[64];
     for (size_t i = 0; i < sizeof malformed / sizeof *malformed; i++) {
         snprintf(word, sizeof word, "--clip_range=%s", malformed[i]);
-        refuse(LP_SCOPE_PPO, word, "must be a number in decimal digits (0.001), or lin_ and a number");
+        refuse(LP_SCOPE_PPO, word,
+               "must be a number in decimal digits (0.001), or lin_ and a number");
     }
     refuse(LP_SCOPE_PPO, "--clip_range=-0.1", "is -0.1: it must lie in [0, 1000000000]");
     refuse(LP_SCOPE_PPO, "--clip_range=lin_-0.1", "is lin_-0.1: it must lie in [0, 1000000000]");
@@ -218,25 +231,40 @@ static void lists_of_numbers(void** state) {
         for (int j = 0; j < 3; j++) assert_int_equal(values[j], cases[i].values[j]);
         lp_options_destroy(o);
     }
-    static const char* const wrong[] = {"64,,64", ",64", "64,",   ",",       "64;64", "64, 64", "[64,64]",
-                                        "64x",    "0",   "64,-1", "1048577", "6.4",   "64,99999999999999999999",
+    static const char* const wrong[] = {"64,,64",
+                                        ",64",
+                                        "64,",
+                                        ",",
+                                        "64;64",
+                                        "64, 64",
+                                        "[64,64]",
+                                        "64x",
+                                        "0",
+                                        "64,-1",
+                                        "1048577",
+                                        "6.4",
+                                        "64,99999999999999999999",
                                         "64,000000000000000000000000000000000000064"};
     char word[64];
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         snprintf(word, sizeof word, "--net_arch=%s", wrong[i]);
-        refuse(LP_SCOPE_PPO, word, "it must be whole numbers in [1, 1048576] with a comma in between");
+        refuse(LP_SCOPE_PPO, word,
+               "it must be whole numbers in [1, 1048576] with a comma in between");
     }
 }
 
 static void nearest_words(void** state) {
     (void)state;
     static const char* const names[] = {"CartPole-v1", "Acrobot-v1", "MountainCar-v0"};
-    static const char* const cases[][2] = {{"cartpole", "CartPole-v1"}, {"CartPole-v0", "CartPole-v1"},
-                                           {"Cart_Pole-v1", "CartPole-v1"}, {"ACROBOT-V1", "Acrobot-v1"},
+    static const char* const cases[][2] = {{"cartpole", "CartPole-v1"},
+                                           {"CartPole-v0", "CartPole-v1"},
+                                           {"Cart_Pole-v1", "CartPole-v1"},
+                                           {"ACROBOT-V1", "Acrobot-v1"},
                                            {"mountaincar", "MountainCar-v0"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char* found = lp_nearest(cases[i][0], names, 3);
-        if (!found || strcmp(found, cases[i][1]) != 0) fail_msg("%s: %s", cases[i][0], found ? found : "none");
+        if (!found || strcmp(found, cases[i][1]) != 0)
+            fail_msg("%s: %s", cases[i][0], found ? found : "none");
     }
     assert_null(lp_nearest("xyz", names, 3));
     assert_null(lp_nearest("", names, 3));
@@ -261,9 +289,10 @@ static char* saved(lp_scope scope, int argc, char* const* argv, const lp_setting
 /* Every option with its value, and each value in the one form that YAML 1.1 and 1.2 read alike. */
 static void settings_are_yaml(void** state) {
     (void)state;
-    char* const words[] = {"--env=CartPole-v1",    "--n_envs=008",  "--n_timesteps=+2000", "--learning_rate=lin_1e-3",
-                           "--clip_range_vf=1e9",  "--gamma=.98",   "--net_arch=032,+16",  "--max_grad_norm=1000",
-                           "--optimizer_eps=1e-8", "--json"};
+    char* const words[] = {
+        "--env=CartPole-v1",    "--n_envs=008", "--n_timesteps=+2000", "--learning_rate=lin_1e-3",
+        "--clip_range_vf=1e9",  "--gamma=.98",  "--net_arch=032,+16",  "--max_grad_norm=1000",
+        "--optimizer_eps=1e-8", "--json"};
     const lp_setting more[] = {{"algo", "ppo"}, {"output_dir", "runs/a b"}, {"isa", "avx2"}};
     char* text = saved(LP_SCOPE_PPO, sizeof words / sizeof *words, words, more, 3);
     assert_string_equal(text, "algo: ppo\n"
@@ -324,7 +353,9 @@ static void text_is_quoted_when_needed(void** state) {
                                            {"a\\b\"c", "\"a\\\\b\\\"c\""},
                                            {"a\nb\tc", "\"a\\x0Ab\\x09c\""},
                                            {"\x7f", "\"\\x7F\""},
-                                           {"Gr\xc3\xb6\xc3\x9f" "e", "\"Gr\\xF6\\xDFe\""},
+                                           {"Gr\xc3\xb6\xc3\x9f"
+                                            "e",
+                                            "\"Gr\\xF6\\xDFe\""},
                                            {"\xcf\x80", "\"\\u03C0\""},
                                            {"\xe2\x80\xa8", "\"\\u2028\""},
                                            {"\xf0\x9f\x98\x80", "\"\\U0001F600\""},
@@ -346,16 +377,22 @@ static void help_is_a_word(void** state) {
     static const struct {
         const char* words[3];
         bool want;
-    } cases[] = {{{"--prompt", "--help", "--chat"}, false}, {{"--prompt", "-h", "-h"}, true},
-                 {{"--prompt=a", "--help", "x"}, true},     {{"--chat", "-h", "x"}, true},
-                 {{"--", "--help", "-h"}, false},           {{"--num-return-sequences", "--help", "3"}, false},
-                 {{"--nothing", "--help", "x"}, true},      {{"a", "b", "--seed"}, false}};
+    } cases[] = {{{"--prompt", "--help", "--chat"}, false},
+                 {{"--prompt", "-h", "-h"}, true},
+                 {{"--prompt=a", "--help", "x"}, true},
+                 {{"--chat", "-h", "x"}, true},
+                 {{"--", "--help", "-h"}, false},
+                 {{"--num-return-sequences", "--help", "3"}, false},
+                 {{"--nothing", "--help", "x"}, true},
+                 {{"a", "b", "--seed"}, false}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char* argv[3];
         for (int j = 0; j < 3; j++) argv[j] = (char*)(uintptr_t)cases[i].words[j];
-        if (lp_options_want_help(LP_SCOPE_GENERATE, 3, argv) != cases[i].want) fail_msg("case %d", (int)i);
+        if (lp_options_want_help(LP_SCOPE_GENERATE, 3, argv) != cases[i].want)
+            fail_msg("case %d", (int)i);
     }
-    refuse(LP_SCOPE_PPO_LM, "--no-adap_kl_ctrl=false", "--no-adap_kl_ctrl takes no value; --adap_kl_ctrl=true");
+    refuse(LP_SCOPE_PPO_LM, "--no-adap_kl_ctrl=false",
+           "--no-adap_kl_ctrl takes no value; --adap_kl_ctrl=true");
     refuse(LP_SCOPE_PPO_LM, "--no_seed", "unknown option --no_seed");
     refuse(LP_SCOPE_PPO_LM, "--no_seed=1", "unknown option --no_seed");
 }
@@ -370,6 +407,7 @@ int main(void) {
                                        cmocka_unit_test(lists_of_numbers),
                                        cmocka_unit_test(nearest_words),
                                        cmocka_unit_test(settings_are_yaml),
-                                       cmocka_unit_test(help_is_a_word), cmocka_unit_test(text_is_quoted_when_needed)};
+                                       cmocka_unit_test(help_is_a_word),
+                                       cmocka_unit_test(text_is_quoted_when_needed)};
     return cmocka_run_group_tests(tests, start, stop);
 }

@@ -1,5 +1,6 @@
-/* Every op and distribution: its gradient in double against finite differences, in float (the kernels) against the one in
- * double, both to 1e-6; and a wrong backward of either kind must be found. */
+/* Every op and distribution: its gradient in double against finite differences, in float (the
+ * kernels) against the one in double, both to 1e-6; and a wrong backward of either kind must be
+ * found. */
 #include "testing.h"
 
 #include "tensor/tape.h"
@@ -16,11 +17,11 @@ static void all_pass_on(lp_isa isa, const lp_gradcheck_case* cases, int n) {
             lp_gradcheck_result result;
             assert_int_equal(lp_gradcheck_run(ctx, &cases[i], seed, &result), LP_OK);
             if (!(result.worst <= TOLERANCE))
-                fail_msg("%s: input %d [%d, %d] is off by %g", cases[i].name, result.input, (int)result.row,
-                         (int)result.col, result.worst);
+                fail_msg("%s: input %d [%d, %d] is off by %g", cases[i].name, result.input,
+                         (int)result.row, (int)result.col, result.worst);
             if (!(result.float_worst <= TOLERANCE))
-                fail_msg("%s: float on %s is off by %g in input %d", cases[i].name, lp_isa_name(isa),
-                         result.float_worst, result.float_input);
+                fail_msg("%s: float on %s is off by %g in input %d", cases[i].name,
+                         lp_isa_name(isa), result.float_worst, result.float_input);
         }
     }
     lp_ctx_destroy(ctx);
@@ -72,7 +73,8 @@ static void wrong_backward_f64(lp__node* node) {
 static void wrong_backward_f32(lp__node* node) {
     float* dx = lp__grad(node->in[0]);
     const float *y = node->t.data, *dy = node->t.grad;
-    for (int64_t i = 0; dx && i < lp__size(node); i++) dx[i] += 1.01f * dy[i] * (1.0f - y[i] * y[i]);
+    for (int64_t i = 0; dx && i < lp__size(node); i++)
+        dx[i] += 1.01f * dy[i] * (1.0f - y[i] * y[i]);
 }
 
 static lp_tensor wrong_tanh(lp_tape* t, const lp_tensor* in, bool in_double) {
@@ -81,8 +83,12 @@ static lp_tensor wrong_tanh(lp_tape* t, const lp_tensor* in, bool in_double) {
     op[in_double].backward[in_double] = in_double ? wrong_backward_f64 : wrong_backward_f32;
     return lp__apply(t, &op[in_double], in[0]->rows, in[0]->cols, in, 1, NULL);
 }
-static lp_tensor wrong_in_double(lp_tape* t, const lp_tensor* in) { return wrong_tanh(t, in, true); }
-static lp_tensor wrong_in_float(lp_tape* t, const lp_tensor* in) { return wrong_tanh(t, in, false); }
+static lp_tensor wrong_in_double(lp_tape* t, const lp_tensor* in) {
+    return wrong_tanh(t, in, true);
+}
+static lp_tensor wrong_in_float(lp_tape* t, const lp_tensor* in) {
+    return wrong_tanh(t, in, false);
+}
 
 static void wrong_backward_is_found(void** state) {
     (void)state;

@@ -46,9 +46,7 @@ static void set_up(rig* r) {
     assert_int_equal(lp_kv_create(r->ctx, 2, 4, 2, 3, &r->kv), LP_OK);
 }
 
-static lp_tensor z(lp_tape* t, int64_t rows, int64_t cols) {
-    return lp_zeros(t, rows, cols);
-}
+static lp_tensor z(lp_tape* t, int64_t rows, int64_t cols) { return lp_zeros(t, rows, cols); }
 static lp_tensor ints(lp_tape* t, int64_t rows, int32_t value) {
     const int32_t values[4] = {0, 0, 0, value};
     return lp_const_i32(t, rows, 1, values + 4 - rows);

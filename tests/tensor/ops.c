@@ -1,5 +1,6 @@
-/* Float ops, which run on the kernels, beside the double reference on the same inputs: values and gradients within 2e-5
- * of the largest entry. Shapes large enough for every path. And the life of a tape. */
+/* Float ops, which run on the kernels, beside the double reference on the same inputs: values and
+ * gradients within 2e-5 of the largest entry. Shapes large enough for every path. And the life of a
+ * tape. */
 #include "testing.h"
 
 #include <logpi/pg.h>
@@ -10,10 +11,10 @@ typedef struct shape {
     int64_t rows, cols;
 } shape;
 
-/* The same inputs to a float and a double tape, the same random projection as loss; inputs are parameters in float, so
- * that packed weights are used. */
-static void both(const char* name, lp_tensor (*f)(lp_tape*, const lp_tensor*), int n, const shape* shapes, double low,
-                 double high) {
+/* The same inputs to a float and a double tape, the same random projection as loss; inputs are
+ * parameters in float, so that packed weights are used. */
+static void both(const char* name, lp_tensor (*f)(lp_tape*, const lp_tensor*), int n,
+                 const shape* shapes, double low, double high) {
     lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
     lp_params* params = lp_params_create(ctx, LP_F32, true);
     lp_tape *t32 = lp_tape_create(ctx, LP_F32), *t64 = lp_tape_create(ctx, LP_F64);
@@ -47,7 +48,8 @@ static void both(const char* name, lp_tensor (*f)(lp_tape*, const lp_tensor*), i
         worst = fmax(worst, fabs(lp_at(y32, 0, j) - lp_at(y64, 0, j)));
         largest = fmax(largest, fabs(lp_at(y64, 0, j)));
     }
-    if (!(worst <= TOLERANCE * largest)) fail_msg("%s: values differ by %g of %g", name, worst, largest);
+    if (!(worst <= TOLERANCE * largest))
+        fail_msg("%s: values differ by %g of %g", name, worst, largest);
     for (int i = 0; i < n; i++) {
         worst = 0, largest = 1e-30;
         for (int64_t j = 0; j < shapes[i].rows * shapes[i].cols; j++) {
@@ -62,7 +64,9 @@ static void both(const char* name, lp_tensor (*f)(lp_tape*, const lp_tensor*), i
 }
 
 static lp_tensor f_matmul(lp_tape* t, const lp_tensor* in) { return lp_matmul(t, in[0], in[1]); }
-static lp_tensor f_linear(lp_tape* t, const lp_tensor* in) { return lp_linear(t, in[0], in[1], in[2]); }
+static lp_tensor f_linear(lp_tape* t, const lp_tensor* in) {
+    return lp_linear(t, in[0], in[1], in[2]);
+}
 static lp_tensor f_exp(lp_tape* t, const lp_tensor* in) { return lp_exp(t, in[0]); }
 static lp_tensor f_log(lp_tape* t, const lp_tensor* in) { return lp_log(t, in[0]); }
 static lp_tensor f_tanh(lp_tape* t, const lp_tensor* in) { return lp_tanh(t, in[0]); }
@@ -70,7 +74,9 @@ static lp_tensor f_sigmoid(lp_tape* t, const lp_tensor* in) { return lp_sigmoid(
 static lp_tensor f_silu(lp_tape* t, const lp_tensor* in) { return lp_silu(t, in[0]); }
 static lp_tensor f_softmax(lp_tape* t, const lp_tensor* in) { return lp_softmax(t, in[0]); }
 static lp_tensor f_log_softmax(lp_tape* t, const lp_tensor* in) { return lp_log_softmax(t, in[0]); }
-static lp_tensor f_rmsnorm(lp_tape* t, const lp_tensor* in) { return lp_rmsnorm(t, in[0], in[1], 1e-5); }
+static lp_tensor f_rmsnorm(lp_tape* t, const lp_tensor* in) {
+    return lp_rmsnorm(t, in[0], in[1], 1e-5);
+}
 static lp_tensor f_swiglu(lp_tape* t, const lp_tensor* in) { return lp_swiglu(t, in[0], in[1]); }
 static lp_tensor f_rope(lp_tape* t, const lp_tensor* in) {
     int32_t position[100];
@@ -107,7 +113,8 @@ static void float_and_double(void** state) {
     both("head_logp, more than a block", f_head, 2, (shape[]){{300, 64}, {1500, 64}}, -1, 1);
 }
 
-/* Every op and distribution at the shapes of its gradient check: odd ones, with tails everywhere. */
+/* Every op and distribution at the shapes of its gradient check: odd ones, with tails everywhere.
+ */
 static void every_case(void** state) {
     (void)state;
     const lp_gradcheck_case *ops, *distributions;
@@ -136,16 +143,19 @@ static void cache(void** state) {
     lp_tape_record(t, false);
     int64_t offsets[2] = {0, N};
     lp_attention_def def = {.heads = 4, .kv_heads = 2, .sequences = 1, .offsets = offsets};
-    lp_tensor y = lp_attention(t, lp_const_f32(t, N, WIDTH, q), lp_const_f32(t, N, KV, k), lp_const_f32(t, N, KV, v), &def);
+    lp_tensor y = lp_attention(t, lp_const_f32(t, N, WIDTH, q), lp_const_f32(t, N, KV, k),
+                               lp_const_f32(t, N, KV, v), &def);
     memcpy(whole, y->data, sizeof whole);
     assert_int_equal(lp_kv_create(ctx, 1, KV, 2, N, &kv), LP_OK);
     const int32_t slot = 1;
     def.cache = kv;
     def.slot = &slot;
-    for (int64_t at = 0, step = 5; at < N; at += step, step = 1) { /* a prompt of five, then one at a time */
+    for (int64_t at = 0, step = 5; at < N;
+         at += step, step = 1) { /* a prompt of five, then one at a time */
         lp_tape_reset(t);
         offsets[1] = step;
-        y = lp_attention(t, lp_const_f32(t, step, WIDTH, q + at * WIDTH), lp_const_f32(t, step, KV, k + at * KV),
+        y = lp_attention(t, lp_const_f32(t, step, WIDTH, q + at * WIDTH),
+                         lp_const_f32(t, step, KV, k + at * KV),
                          lp_const_f32(t, step, KV, v + at * KV), &def);
         lp_kv_advance(kv, slot, step);
         assert_memory_equal(y->data, whole + at * WIDTH, (size_t)(step * WIDTH) * sizeof(float));
@@ -153,8 +163,9 @@ static void cache(void** state) {
     lp_ctx_destroy(ctx);
 }
 
-/* Two sequences in one cache, one of them a fork of the other's first rows, go on together with different rows; and a
- * slot that was cleared begins anew. All bits are those of whole sequences. */
+/* Two sequences in one cache, one of them a fork of the other's first rows, go on together with
+ * different rows; and a slot that was cleared begins anew. All bits are those of whole sequences.
+ */
 static void cache_forks(void** state) {
     (void)state;
     enum { N = 12, SAME = 7, WIDTH = 24, KV = 8, LAYERS = 2 };
@@ -189,8 +200,9 @@ static void cache_forks(void** state) {
         def.sequences = 1;
         offsets[1] = SAME;
         for (def.layer = 0; def.layer < LAYERS; def.layer++) {
-            lp_tensor y = lp_attention(t, lp_const_f32(t, SAME, WIDTH, q[0]), lp_const_f32(t, SAME, KV, k[0]),
-                                       lp_const_f32(t, SAME, KV, v[0]), &def);
+            lp_tensor y =
+                lp_attention(t, lp_const_f32(t, SAME, WIDTH, q[0]), lp_const_f32(t, SAME, KV, k[0]),
+                             lp_const_f32(t, SAME, KV, v[0]), &def);
             assert_memory_equal(y->data, whole[0], SAME * WIDTH * sizeof(float));
         }
         lp_kv_advance(kv, 3, SAME);
@@ -208,10 +220,12 @@ static void cache_forks(void** state) {
             }
             for (def.layer = 0; def.layer < LAYERS; def.layer++) {
                 lp_tape_reset(t);
-                lp_tensor y = lp_attention(t, lp_const_f32(t, 2, WIDTH, rows), lp_const_f32(t, 2, KV, keys),
-                                           lp_const_f32(t, 2, KV, values), &def);
+                lp_tensor y =
+                    lp_attention(t, lp_const_f32(t, 2, WIDTH, rows), lp_const_f32(t, 2, KV, keys),
+                                 lp_const_f32(t, 2, KV, values), &def);
                 for (int s = 0; s < 2; s++)
-                    assert_memory_equal(lp_f32(y) + s * WIDTH, whole[s] + at * WIDTH, WIDTH * sizeof(float));
+                    assert_memory_equal(lp_f32(y) + s * WIDTH, whole[s] + at * WIDTH,
+                                        WIDTH * sizeof(float));
             }
             for (int s = 0; s < 2; s++) lp_kv_advance(kv, both_slots[s], 1);
         }
@@ -220,7 +234,7 @@ static void cache_forks(void** state) {
     lp_ctx_destroy(ctx);
 }
 
-/* ---- a tape's life --------------------------------------------------------------------------------- */
+/* ---- a tape's life --------------------------------------------------------------------------- */
 
 static lp_status small_step(lp_tape* t, lp_params* params, lp_optim* optim) {
     lp_tape_reset(t);
@@ -276,7 +290,8 @@ static void* failing_alloc(void* user, void* old, size_t old_bytes, size_t new_b
     return block;
 }
 
-/* Every allocation of a whole step fails in turn: NOMEM or success, nothing leaks, nothing crashes. */
+/* Every allocation of a whole step fails in turn: NOMEM or success, nothing leaks, nothing crashes.
+ */
 static void out_of_memory(void** state) {
     (void)state;
     int failures = 0;
@@ -308,7 +323,8 @@ static void out_of_memory(void** state) {
     assert_true(failures > 8);
 }
 
-static void count_assertion(void* user, const char* condition, const char* where, const char* message) {
+static void count_assertion(void* user, const char* condition, const char* where,
+                            const char* message) {
     (void)condition, (void)where, (void)message;
     ++*(int*)user;
 }
@@ -349,9 +365,14 @@ static void cancelled(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(float_and_double), cmocka_unit_test(every_case), cmocka_unit_test(cache), cmocka_unit_test(cache_forks),
-        cmocka_unit_test(allocates_nothing_after_the_first_step), cmocka_unit_test(out_of_memory),
-        cmocka_unit_test(misfits), cmocka_unit_test(cancelled),
+        cmocka_unit_test(float_and_double),
+        cmocka_unit_test(every_case),
+        cmocka_unit_test(cache),
+        cmocka_unit_test(cache_forks),
+        cmocka_unit_test(allocates_nothing_after_the_first_step),
+        cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(misfits),
+        cmocka_unit_test(cancelled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* Optimizers beside torch.optim (float32, 1e-6 of the parameter), clipping, and the steps that must be refused. */
+/* Optimizers beside torch.optim (float32, 1e-6 of the parameter), clipping, and the steps that must
+ * be refused. */
 #include "json.h"
 
 #include <logpi/tensor.h>
@@ -94,7 +95,7 @@ static void clipping(void** state) {
     assert_close(norm, 5, 1e-12);
     assert_close(lp_at(w, 0, 0), -0.6, 1e-6);
     assert_close(lp_at(w, 0, 1), -0.8, 1e-6);
-    assert_close(lp_grad_at(w, 0, 1), 0, 0); /* cleared */
+    assert_close(lp_grad_at(w, 0, 1), 0, 0);                /* cleared */
     const double zero[2] = {0, 0}, small[2] = {0.03, 0.04}; /* below the limit: as it is */
     set(w, zero, false);
     set(w, small, true);
@@ -131,8 +132,8 @@ static lp_status pair_step(const pair* p, double last) {
     return lp_optim_step(p->optim, NULL);
 }
 
-/* A NaN or an infinity in any gradient: refused, named, and nothing moves: no weight, and no moment either, so that the
- * steps after it are those of an optimizer that never saw it. */
+/* A NaN or an infinity in any gradient: refused, named, and nothing moves: no weight, and no moment
+ * either, so that the steps after it are those of an optimizer that never saw it. */
 static void nonfinite_gradient(void** state) {
     (void)state;
     const double bad[] = {(double)NAN, (double)INFINITY, (double)-INFINITY};
@@ -158,9 +159,9 @@ static void nonfinite_gradient(void** state) {
 
 enum { MANY = 1600 };
 
-/* Two steps at the given rate and one at 0.01, from the same weights, some of them 0 and -0, with the same gradients.
- * after: the weights in the end. Rate 0 must not have changed a bit before, not even the sign of a zero: -0 - (-0) would
- * be +0. */
+/* Two steps at the given rate and one at 0.01, from the same weights, some of them 0 and -0, with
+ * the same gradients. after: the weights in the end. Rate 0 must not have changed a bit before, not
+ * even the sign of a zero: -0 - (-0) would be +0. */
 static void warm_up(lp_dtype type, lp_optim_kind kind, double rate, double* after) {
     lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
     lp_params* params = lp_params_create(ctx, type, true);
@@ -188,7 +189,8 @@ static void warm_up(lp_dtype type, lp_optim_kind kind, double rate, double* afte
     lp_ctx_destroy(ctx);
 }
 
-/* The moments go on at rate 0: a rate that rises later steps as after one that was too small to see, within 1e-6. */
+/* The moments go on at rate 0: a rate that rises later steps as after one that was too small to
+ * see, within 1e-6. */
 static void zero_learning_rate(void** state) {
     (void)state;
     for (int i = 0; i < 8; i++) {
@@ -199,8 +201,9 @@ static void zero_learning_rate(void** state) {
     }
 }
 
-/* float steps beside double ones, from weights of 0 so that the step itself is what is seen: 1e-6 of the way that the
- * largest weight went. (1 - 0.999f is wrong in its fifth digit: it would show as 6e-6.) */
+/* float steps beside double ones, from weights of 0 so that the step itself is what is seen: 1e-6
+ * of the way that the largest weight went. (1 - 0.999f is wrong in its fifth digit: it would show
+ * as 6e-6.) */
 static void float_follows_double(void** state) {
     (void)state;
     enum { SIZE = 997 };
@@ -300,8 +303,8 @@ static void assert_packed_follows(lp_ctx* ctx, lp_tensor w) {
     lp_tape_destroy(t);
 }
 
-/* Back at a savepoint everything is as it was: the same gradients lead to the same bits once more, from the count of
- * steps that Adam corrects by to the packed copy of a weight. */
+/* Back at a savepoint everything is as it was: the same gradients lead to the same bits once more,
+ * from the count of steps that Adam corrects by to the packed copy of a weight. */
 static void savepoints(void** state) {
     (void)state;
     enum { COLS = 70001 };
@@ -309,7 +312,8 @@ static void savepoints(void** state) {
         lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
         lp_params* params = lp_params_create(ctx, LP_F32, true);
         lp_rng rng = lp_rng_philox(4, LP_FOR_TEST, 0, 0);
-        lp_tensor w = lp_param_randn(params, "w", 1, COLS, &rng), b = lp_param_randn(params, "b", 1, 3, &rng);
+        lp_tensor w = lp_param_randn(params, "w", 1, COLS, &rng),
+                  b = lp_param_randn(params, "b", 1, 3, &rng);
         lp_optim_def def = lp_optim_def_default((lp_optim_kind)kind);
         def.momentum = 0.9;
         def.learning_rate = 0.1;
@@ -317,7 +321,8 @@ static void savepoints(void** state) {
         assert_int_equal(lp_optim_create(params, &def, &optim), LP_OK);
         float *course[3][2], *grad = malloc(COLS * sizeof(float));
         lp_rng_normal_f32(&rng, grad, COLS);
-        for (int round = 0; round < 3; round++) { /* two steps; back; the same two; back; the same two */
+        for (int round = 0; round < 3;
+             round++) { /* two steps; back; the same two; back; the same two */
             if (round == 0) {
                 memcpy(w->grad, grad, COLS * sizeof(float));
                 assert_int_equal(lp_optim_step(optim, NULL), LP_OK);
@@ -348,12 +353,11 @@ static void savepoints(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(torch_runs),         cmocka_unit_test(clipping),
-        cmocka_unit_test(every_element_moves),
-        cmocka_unit_test(standard_settings),
-        cmocka_unit_test(savepoints),
-        cmocka_unit_test(nonfinite_gradient), cmocka_unit_test(zero_learning_rate),
-        cmocka_unit_test(bad_settings),       cmocka_unit_test(float_follows_double),
+        cmocka_unit_test(torch_runs),           cmocka_unit_test(clipping),
+        cmocka_unit_test(every_element_moves),  cmocka_unit_test(standard_settings),
+        cmocka_unit_test(savepoints),           cmocka_unit_test(nonfinite_gradient),
+        cmocka_unit_test(zero_learning_rate),   cmocka_unit_test(bad_settings),
+        cmocka_unit_test(float_follows_double),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

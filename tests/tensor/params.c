@@ -178,8 +178,8 @@ static void* bounded_alloc(void* user, void* old, size_t old_bytes, size_t new_b
     return NULL;
 }
 
-/* A parameter that memory does not suffice for is no mistake of the programmer: the formula runs on, and its status
- * says why there is no gradient. The default assert hook would trap. */
+/* A parameter that memory does not suffice for is no mistake of the programmer: the formula runs
+ * on, and its status says why there is no gradient. The default assert hook would trap. */
 static void no_memory_for_a_parameter(void** state) {
     (void)state;
     size_t limit = (size_t)8 << 20;
@@ -192,13 +192,15 @@ static void no_memory_for_a_parameter(void** state) {
     lp_tensor w = lp_param(params, "w", 4096, 4096);
     assert_null(w);
     assert_null(lp_param_tied(params, "again", w));
-    assert_int_equal(lp_backward(t, lp_sum(t, lp_linear(t, lp_zeros(t, 1, 4096), w, NULL))), LP_NOMEM);
+    assert_int_equal(lp_backward(t, lp_sum(t, lp_linear(t, lp_zeros(t, 1, 4096), w, NULL))),
+                     LP_NOMEM);
     lp_tape_reset(t);
     lp_dist pi = lp_categorical(t, w);
     lp_rng rng = lp_rng_philox(0, LP_FOR_TEST, 0, 0);
     assert_null(lp_log_prob(t, pi, lp_sample(t, pi, &rng)));
     assert_int_equal(lp_tape_status(t), LP_NOMEM);
-    lp_fail(ctx, LP_NOT_FOUND, "something else went wrong in between"); /* it is no mistake all the same */
+    lp_fail(ctx, LP_NOT_FOUND,
+            "something else went wrong in between"); /* it is no mistake all the same */
     lp_tape_reset(t);
     assert_null(lp_exp(t, w));
     assert_int_equal(lp_tape_status(t), LP_NOMEM);
@@ -206,12 +208,14 @@ static void no_memory_for_a_parameter(void** state) {
     lp_ctx_destroy(ctx);
 }
 
-static void count_assertion(void* user, const char* condition, const char* where, const char* message) {
+static void count_assertion(void* user, const char* condition, const char* where,
+                            const char* message) {
     (void)condition, (void)where, (void)message;
     ++*(int*)user;
 }
 
-/* A lack of memory elsewhere does not excuse a NULL: the hook is told. And a name that is taken is no tied use. */
+/* A lack of memory elsewhere does not excuse a NULL: the hook is told. And a name that is taken is
+ * no tied use. */
 static void mistakes_after_a_lack_of_memory(void** state) {
     (void)state;
     size_t limit = (size_t)8 << 20;
@@ -237,7 +241,8 @@ static void mistakes_after_a_lack_of_memory(void** state) {
     lp_ctx_destroy(ctx);
 }
 
-/* A gradient norm asks for no memory: what it would say without is "not finite", which is another failure. */
+/* A gradient norm asks for no memory: what it would say without is "not finite", which is another
+ * failure. */
 static void the_norm_needs_no_memory(void** state) {
     (void)state;
     size_t limit = (size_t)1 << 30;

@@ -122,12 +122,13 @@ static void reads_back(void** state) {
     }
 }
 
-/* Names of the caller's, one left out, quotes and letters that JSON must escape or keep; metadata of
- * every length, so that the padding takes every value. */
+/* Names of the caller's, one left out, quotes and letters that JSON must escape or keep; metadata
+ * of every length, so that the padding takes every value. */
 static void names_and_metadata(void** state) {
     (void)state;
     rig r = set_up(LP_F32, NULL);
-    const char* const names[] = {"say \"z\"\\", NULL, "\xc3\xa9t\xc3\xa9", "B"}; /* of z, a.norm, m, a.bias */
+    const char* const names[] = {"say \"z\"\\", NULL, "\xc3\xa9t\xc3\xa9",
+                                 "B"}; /* of z, a.norm, m, a.bias */
     const char* const own[] = {"a.bias", "z.embedding", "m.one_row"};
     char text[9] = "";
     for (int i = 0; i < 8; i++) {

@@ -3,7 +3,7 @@
 #include "text/fixture.h"
 #include <time.h>
 
-/* ---- parity ---------------------------------------------------------------------------------------- */
+/* ---- parity ---------------------------------------------------------------------------------- */
 
 static void encodes_as_the_oracle(void** state) {
     fixture* f = *state;
@@ -64,7 +64,7 @@ static void decodes_as_the_oracle(void** state) {
     lp_text_free(f->ctx, &text);
 }
 
-/* ---- single facts ---------------------------------------------------------------------------------- */
+/* ---- single facts ---------------------------------------------------------------------------- */
 
 static void knows_its_tokens(void** state) {
     fixture* f = *state;
@@ -197,7 +197,7 @@ static void a_loop_allocates_once(void** state) {
     lp_token_list_free(f->ctx, &list);
 }
 
-/* ---- vocabularies made here ------------------------------------------------------------------------ */
+/* ---- vocabularies made here ------------------------------------------------------------------ */
 
 static lp__string strings[16];
 

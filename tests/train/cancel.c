@@ -64,9 +64,9 @@ static void* cancel_later(void* user) {
     return NULL;
 }
 
-/* Cancels a step after so many seconds. It must have left no trace, although it had made updates: weights and KL
- * coefficient are the old ones, gradients are zero, it does not count, and taken again it gives the bits of one that was
- * never stopped. Returns the updates that were undone. */
+/* Cancels a step after so many seconds. It must have left no trace, although it had made updates:
+ * weights and KL coefficient are the old ones, gradients are zero, it does not count, and taken
+ * again it gives the bits of one that was never stopped. Returns the updates that were undone. */
 static int cancelled_after(double seconds, uint64_t before, uint64_t after) {
     rig r;
     const lp_ppo_def def = one_update_an_epoch(EPOCHS);

@@ -1,6 +1,6 @@
-/* The trainer when something stops it at one of its allocations: a cancellation, or memory that runs
- * out. A step that is stopped leaves no trace, so that the same step, taken again, gives the bits of
- * one that was never stopped. And a trainer that runs asks for no more memory. */
+/* The trainer when something stops it at one of its allocations: a cancellation, or memory that
+ * runs out. A step that is stopped leaves no trace, so that the same step, taken again, gives the
+ * bits of one that was never stopped. And a trainer that runs asks for no more memory. */
 #include "testing.h"
 
 #include <logpi/train.h>
@@ -64,8 +64,8 @@ static rig load(watch* w, int threads) {
     return r;
 }
 
-/* Whatever of trainer, prompts and batch is not there yet. One update an epoch; scores are scaled by
- * all that the trainer has seen, which a stopped step must not count. */
+/* Whatever of trainer, prompts and batch is not there yet. One update an epoch; scores are scaled
+ * by all that the trainer has seen, which a stopped step must not count. */
 static lp_status prepare(rig* r, int64_t epochs) {
     static const char* const texts[SEQUENCES] = {"One, two", "a longer prompt, of more tokens", "x",
                                                  "One, two"};
@@ -88,8 +88,8 @@ static lp_status prepare(rig* r, int64_t epochs) {
 
 static lp_status step(rig* r) { return lp_ppo_step(r->ppo, &r->batch, scores, NULL, NULL); }
 
-/* FNV-1a over all numbers of the model's weights. The value head, made with the trainer, is left out
- * so that a set can be compared before and after. */
+/* FNV-1a over all numbers of the model's weights. The value head, made with the trainer, is left
+ * out so that a set can be compared before and after. */
 static uint64_t digest(const rig* r) {
     const lp_params* params = lp_weights_params(r->policy);
     uint64_t hash = 0xcbf29ce484222325u;
@@ -122,7 +122,8 @@ static course undisturbed(void) {
     return c;
 }
 
-/* What a stopped step must leave: everything as it was. Then the step is taken again, and one more. */
+/* What a stopped step must leave: everything as it was. Then the step is taken again, and one more.
+ */
 static void check_stopped(const course* c, rig* r) {
     assert_true(digest(r) == c->before);
     assert_int_equal(lp_ppo_steps(r->ppo), 0);
@@ -215,8 +216,11 @@ static void a_training_loop_allocates_nothing_after_its_first_round(void** state
         for (int round = 0; round < 4; round++) {
             r.prompts.count = r.prompts.tokens.count = 0;
             for (int s = 0; s < SEQUENCES; s++)
-                assert_int_equal(lp_prompts_add(r.ctx, &r.prompts, r.model, s % 2 ? "One, two" : "Two, one", false), LP_OK);
-            const uint64_t added = lp_ctx_memory(r.ctx).allocations - now.allocations; /* the tokenizer's own */
+                assert_int_equal(lp_prompts_add(r.ctx, &r.prompts, r.model,
+                                                s % 2 ? "One, two" : "Two, one", false),
+                                 LP_OK);
+            const uint64_t added =
+                lp_ctx_memory(r.ctx).allocations - now.allocations; /* the tokenizer's own */
             assert_int_equal(lp_ppo_generate(r.ppo, &r.prompts, &r.batch), LP_OK);
             assert_int_equal(step(&r), LP_OK);
             now = lp_ctx_memory(r.ctx);
@@ -235,13 +239,16 @@ static void many_prompts_take_few_allocations(void** state) {
     watch w;
     rig r = load(&w, 1);
     lp_token_list list = {0};
-    uint64_t counts[3], of_text; /* what the tokenizer itself takes for a text, in a list that has room */
+    uint64_t counts[3],
+        of_text; /* what the tokenizer itself takes for a text, in a list that has room */
     for (int i = 0; i < 3; i++) {
-        assert_int_equal(lp_tokenizer_encode(lp_model_tokenizer(r.model), "Two", 3, 0, &list), LP_OK);
+        assert_int_equal(lp_tokenizer_encode(lp_model_tokenizer(r.model), "Two", 3, 0, &list),
+                         LP_OK);
         counts[i] = lp_ctx_memory(r.ctx).allocations;
     }
     of_text = counts[2] - counts[1];
-    for (int i = 0; i < 1000; i++) assert_int_equal(lp_prompts_add(r.ctx, &r.prompts, r.model, "Two", false), LP_OK);
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(lp_prompts_add(r.ctx, &r.prompts, r.model, "Two", false), LP_OK);
     assert_in_range(lp_ctx_memory(r.ctx).allocations - counts[2] - 1000 * of_text, 2, 20);
     for (int i = 0; i < 1000; i++) assert_true(r.prompts.offsets[i + 1] > r.prompts.offsets[i]);
     assert_int_equal(r.prompts.offsets[1000], r.prompts.tokens.count);
@@ -265,8 +272,8 @@ static void allocates_nothing_after_the_first_step(void** state) {
     }
 }
 
-/* A learning rate at which the second update meets gradients that are not finite: the step is refused, and the update
- * that had been made is undone. */
+/* A learning rate at which the second update meets gradients that are not finite: the step is
+ * refused, and the update that had been made is undone. */
 static void diverges_after_an_update(void** state) {
     (void)state;
     watch w;
@@ -277,12 +284,15 @@ static void diverges_after_an_update(void** state) {
     def.generate.max_new_tokens = 6;
     assert_int_equal(lp_ppo_create(r.model, r.policy, r.reference, &def, &r.ppo), LP_OK);
     assert_int_equal(prepare(&r, EPOCHS), LP_OK);
-    const float value = lp_f32(lp_params_find(lp_weights_params(r.policy), "v_head.summary.weight"))[0];
+    const float value =
+        lp_f32(lp_params_find(lp_weights_params(r.policy), "v_head.summary.weight"))[0];
     for (int i = 0; i < 2; i++) { /* and again: Adam's state is the old one, too */
         assert_int_equal(step(&r), LP_NONFINITE);
         assert_non_null(strstr(lp_error(r.ctx), "step 1, update 2 of"));
         assert_true(digest(&r) == before);
-        assert_close(lp_f32(lp_params_find(lp_weights_params(r.policy), "v_head.summary.weight"))[0], value, 0);
+        assert_close(
+            lp_f32(lp_params_find(lp_weights_params(r.policy), "v_head.summary.weight"))[0], value,
+            0);
         assert_int_equal(lp_ppo_steps(r.ppo), 0);
     }
     lp_ctx_destroy(r.ctx);

@@ -201,7 +201,8 @@ int main(void) {
         cmocka_unit_test(a_long_prompt_is_refused),
         cmocka_unit_test(min_new_tokens),
         cmocka_unit_test(minibatches_over_the_ratio_threshold),
-        cmocka_unit_test(early_stopping), cmocka_unit_test(bad_settings),
+        cmocka_unit_test(early_stopping),
+        cmocka_unit_test(bad_settings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

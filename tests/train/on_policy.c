@@ -1,10 +1,12 @@
-/* The trainer on environments: rollouts, what ends an episode, failures, bits, and that it learns. */
+/* The trainer on environments: rollouts, what ends an episode, failures, bits, and that it learns.
+ */
 #include "testing.h"
 
 #include "train/on_policy.h"
 #include <unistd.h>
 
-/* A walk of five places; left of the first and right of the last the episode ends. A state may be told to misbehave. */
+/* A walk of five places; left of the first and right of the last the episode ends. A state may be
+ * told to misbehave. */
 typedef struct walk {
     int32_t at, steps, never_ends, bad_step;
 } walk;
@@ -55,7 +57,8 @@ static lp_on_policy_def settings(void) {
     return def;
 }
 
-static void set_up(rig* r, int threads, const lp_env_type* type, int64_t environments, const lp_on_policy_def* def) {
+static void set_up(rig* r, int threads, const lp_env_type* type, int64_t environments,
+                   const lp_on_policy_def* def) {
     lp_ctx_def ctx = lp_ctx_def_default();
     ctx.threads = threads;
     r->ctx = lp_ctx_create(&ctx, NULL, 0);
@@ -99,8 +102,8 @@ static void threads_change_no_bit(void** state) {
     }
 }
 
-/* A task that never ends is cut after 7 steps: the reward of a last step has gamma V of what was seen last, and nothing of
- * the next episode counts. One that ends itself has not. */
+/* A task that never ends is cut after 7 steps: the reward of a last step has gamma V of what was
+ * seen last, and nothing of the next episode counts. One that ends itself has not. */
 static void truncated_and_terminated(void** state) {
     (void)state;
     for (int endless = 0; endless < 2; endless++) {
@@ -129,7 +132,8 @@ static void truncated_and_terminated(void** state) {
                     assert_int_equal(length, 7);
                     const float last[2] = {place, 1};
                     lp_tape* t1 = lp_tape_create(r.ctx, LP_F32);
-                    const double v = lp_item(lp__policy_value(t1, r.policy, lp_const_f32(t1, 1, 2, last)));
+                    const double v =
+                        lp_item(lp__policy_value(t1, r.policy, lp_const_f32(t1, 1, 2, last)));
                     lp_tape_destroy(t1);
                     const double own = endless && place > 0.6f ? 1.0 : 0.0;
                     assert_close(s->reward[at], own + def.gamma * v, 1e-6);
@@ -146,7 +150,8 @@ static void truncated_and_terminated(void** state) {
     never_ends = 0;
 }
 
-/* NaN from an environment: the message says where, nothing moves, and the trainer goes on when the environment does. */
+/* NaN from an environment: the message says where, nothing moves, and the trainer goes on when the
+ * environment does. */
 static void bad_rewards(void** state) {
     (void)state;
     rig r;
@@ -224,7 +229,8 @@ static void allocates_nothing_after_the_first_step(void** state) {
         def.n_steps = 40;
         set_up(&r, 2, &walk_type, 4, &def);
         assert_int_equal(lp_on_policy_step(r.trainer, NULL), LP_OK);
-        assert_int_equal(lp_on_policy_step(r.trainer, NULL), LP_OK); /* in which an episode is cut, at the latest */
+        assert_int_equal(lp_on_policy_step(r.trainer, NULL),
+                         LP_OK); /* in which an episode is cut, at the latest */
         const lp_memory first = lp_ctx_memory(r.ctx);
         for (int i = 0; i < 5; i++) assert_int_equal(lp_on_policy_step(r.trainer, NULL), LP_OK);
         assert_int_equal(lp_ctx_memory(r.ctx).allocations, first.allocations);
@@ -265,7 +271,8 @@ static void cartpole(void** state) {
     def.learning_rate = (lp_schedule){1e-3, true};
     def.clip_range = (lp_schedule){0.2, true};
     set_up(&r, 2, lp_env_find("CartPole-v1"), 8, &def);
-    while (lp_on_policy_timesteps(r.trainer) < def.n_timesteps) assert_int_equal(lp_on_policy_step(r.trainer, NULL), LP_OK);
+    while (lp_on_policy_timesteps(r.trainer) < def.n_timesteps)
+        assert_int_equal(lp_on_policy_step(r.trainer, NULL), LP_OK);
     lp_evaluation e;
     assert_int_equal(lp_evaluate(r.policy, r.envs, 20, true, 0, NULL, &e), LP_OK);
     assert_int_equal(e.episodes, 20);
@@ -273,7 +280,8 @@ static void cartpole(void** state) {
     lp_ctx_destroy(r.ctx);
 }
 
-/* Seven episodes in three environments: quotas 2, 2, 3, whoever is faster; the same numbers on any number of threads. */
+/* Seven episodes in three environments: quotas 2, 2, 3, whoever is faster; the same numbers on any
+ * number of threads. */
 static void evaluation(void** state) {
     (void)state;
     double first[7], returns[7];
@@ -294,7 +302,7 @@ static void evaluation(void** state) {
     }
 }
 
-/* ---- files ----------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static char path[64];
 
@@ -304,8 +312,8 @@ static void write_bytes(const char* bytes, size_t n) {
     fclose(f);
 }
 
-/* A policy comes back from its file bit for bit; the file cut anywhere, or with a byte of its header changed, is refused or
- * gives a policy, and never anything worse. */
+/* A policy comes back from its file bit for bit; the file cut anywhere, or with a byte of its
+ * header changed, is refused or gives a policy, and never anything worse. */
 static void files(void** state) {
     (void)state;
     rig r;
@@ -370,18 +378,23 @@ static void files(void** state) {
     lp_ctx_destroy(r.ctx);
 }
 
-/* A file of small tensors whose layers, if they were what they say, would need 64 MB: it is refused before they are made. */
+/* A file of small tensors whose layers, if they were what they say, would need 64 MB: it is refused
+ * before they are made. */
 static void layers_that_do_not_fit(void** state) {
     (void)state;
     static const char header[] =
-        "{\"__metadata__\":{\"format\":\"logpi policy 1\",\"env\":\"CartPole-v1\",\"activation\":\"tanh\",\"action\":"
-        "\"discrete\"},\"actor.0.weight\":{\"dtype\":\"F32\",\"shape\":[4000,4],\"data_offsets\":[0,64000]},"
+        "{\"__metadata__\":{\"format\":\"logpi policy "
+        "1\",\"env\":\"CartPole-v1\",\"activation\":\"tanh\",\"action\":"
+        "\"discrete\"},\"actor.0.weight\":{\"dtype\":\"F32\",\"shape\":[4000,4],\"data_offsets\":["
+        "0,64000]},"
         "\"actor.1.weight\":{\"dtype\":\"F32\",\"shape\":[4000,1],\"data_offsets\":[0,16000]},"
         "\"actor.2.weight\":{\"dtype\":\"F32\",\"shape\":[2,1],\"data_offsets\":[0,8]},"
         "\"actor.0.bias\":{\"dtype\":\"F32\",\"shape\":[4000],\"data_offsets\":[0,16000]},"
         "\"actor.1.bias\":{\"dtype\":\"F32\",\"shape\":[4000],\"data_offsets\":[0,16000]},"
-        "\"actor.2.bias\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"critic.0.weight\":{},"
-        "\"critic.1.weight\":{},\"critic.2.weight\":{},\"critic.0.bias\":{},\"critic.1.bias\":{},\"critic.2.bias\":{}}";
+        "\"actor.2.bias\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"critic.0."
+        "weight\":{},"
+        "\"critic.1.weight\":{},\"critic.2.weight\":{},\"critic.0.bias\":{},\"critic.1.bias\":{},"
+        "\"critic.2.bias\":{}}";
     static char bytes[8 + sizeof header + 64000];
     const size_t length = sizeof header - 1;
     for (int i = 0; i < 8; i++) bytes[i] = (char)(length >> (8 * i));

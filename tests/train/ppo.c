@@ -105,7 +105,8 @@ static void sampling_and_learning_agree(void** state) {
     lp_ctx_destroy(r.ctx);
 }
 
-/* ratio_max_dev is about sampling: a batch whose log-probabilities are not those of the policy shows in it. */
+/* ratio_max_dev is about sampling: a batch whose log-probabilities are not those of the policy
+ * shows in it. */
 static void a_stale_batch_shows(void** state) {
     (void)state;
     rig r;
@@ -153,7 +154,9 @@ static void rewards(void** state) {
     assert_close(lp_reward_contains("ein R\u00c9SUM\u00c9.", "r\u00e9sum\u00e9"), 1, 0);
     assert_close(lp_reward_contains("\u0446\u0435\u043b\u044c", "\u0426\u0415\u041b\u042c"), 1, 0);
     assert_close(lp_reward_contains("\u0426\u0415\u041b\u042c", "\u0446\u0435\u043b\u044c"), 1, 0);
-    assert_close(lp_reward_contains("\u03a3\u039f\u03a6\u039f\u03a3", "\u03c3\u03bf\u03c6\u03bf\u03c2"), 1, 0);
+    assert_close(
+        lp_reward_contains("\u03a3\u039f\u03a6\u039f\u03a3", "\u03c3\u03bf\u03c6\u03bf\u03c2"), 1,
+        0);
     assert_close(lp_reward_contains("\u212a", "k"), 1, 0); /* the kelvin sign */
     assert_close(lp_reward_contains("R\u00c9SUM\u00c8", "r\u00e9sum\u00e9"), 0, 0);
     assert_close(lp_reward_contains("RESUME", "r\u00e9sum\u00e9"), 0, 0);

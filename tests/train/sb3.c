@@ -1,13 +1,14 @@
-/* REINFORCE's family on environments beside Stable-Baselines3 (tests/oracles/sb3_fixtures.py): PPO's loss and its gradient on
- * fixed numbers within 1e-6; advantages and returns of a rollout with terminals and truncations within 1e-5; weights after
- * ten whole updates from that rollout, and the statistics of each update, within 1e-5 max(1, |x|). */
+/* REINFORCE's family on environments beside Stable-Baselines3 (tests/oracles/sb3_fixtures.py):
+ * PPO's loss and its gradient on fixed numbers within 1e-6; advantages and returns of a rollout
+ * with terminals and truncations within 1e-5; weights after ten whole updates from that rollout,
+ * and the statistics of each update, within 1e-5 max(1, |x|). */
 #include "json.h"
 
 #include "train/on_policy.h"
 
 enum { ROOM = 8192 };
 
-/* ---- the loss -------------------------------------------------------------------------------------- */
+/* ---- the loss -------------------------------------------------------------------------------- */
 
 static lp_tensor input(lp_tape* t, json_t* c, const char* name) {
     double x[64];
@@ -20,7 +21,8 @@ static void check_grad(json_t* c, const char* name, lp_tensor x) {
     const int64_t n = json_flatten(json_at(c, name), want, 64);
     for (int64_t i = 0; i < n; i++) {
         if (!(fabs(lp_grad_at(x, i, 0) - want[i]) <= 1e-6))
-            fail_msg("%s[%d] is %.9g, PyTorch has %.9g", name, (int)i, lp_grad_at(x, i, 0), want[i]);
+            fail_msg("%s[%d] is %.9g, PyTorch has %.9g", name, (int)i, lp_grad_at(x, i, 0),
+                     want[i]);
     }
 }
 
@@ -33,13 +35,16 @@ static void loss(void** state) {
             lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
             lp_tape* t = lp_tape_create(ctx, (lp_dtype)type);
             float column[4][64];
-            static const char* const names[] = {"old_log_prob", "old_value", "advantage", "returns"};
+            static const char* const names[] = {"old_log_prob", "old_value", "advantage",
+                                                "returns"};
             for (int k = 0; k < 4; k++) json_floats(json_at(c, names[k]), column[k], 64);
-            lp_tensor log_prob = input(t, c, "log_prob"), value = input(t, c, "value"), entropy = input(t, c, "entropy");
+            lp_tensor log_prob = input(t, c, "log_prob"), value = input(t, c, "value"),
+                      entropy = input(t, c, "entropy");
             const double clip_vf = json_real_at(c, "clip_range_vf");
             const lp_pg_loss_def def = {.surrogate = LP_SURROGATE_CLIPPED,
                                         .clip_range = json_real_at(c, "clip_range"),
-                                        .value_loss = clip_vf > 0 ? LP_VALUE_LOSS_CLIPPED : LP_VALUE_LOSS_PLAIN,
+                                        .value_loss = clip_vf > 0 ? LP_VALUE_LOSS_CLIPPED
+                                                                  : LP_VALUE_LOSS_PLAIN,
                                         .clip_range_value = clip_vf,
                                         .vf_coef = json_real_at(c, "vf_coef"),
                                         .ent_coef = json_real_at(c, "ent_coef"),
@@ -61,12 +66,11 @@ static void loss(void** state) {
     json_decref(root);
 }
 
-/* ---- whole updates --------------------------------------------------------------------------------- */
+/* ---- whole updates --------------------------------------------------------------------------- */
 
-/* An environment of the right shape in which nothing happens: the rollout comes from the fixture. */
-static void still_reset(void* state, lp_rng* rng) {
-    (void)state, (void)rng;
-}
+/* An environment of the right shape in which nothing happens: the rollout comes from the fixture.
+ */
+static void still_reset(void* state, lp_rng* rng) { (void)state, (void)rng; }
 static void still_observe(const void* state, float* observation) {
     (void)state;
     for (int i = 0; i < 3; i++) observation[i] = 0;
@@ -92,9 +96,11 @@ static lp_on_policy_def def_of(json_t* run) {
     d.n_epochs = (int64_t)option(s, "n_epochs", (double)d.n_epochs);
     d.learning_rate.initial = option(s, "learning_rate", d.learning_rate.initial);
     d.clip_range.initial = option(s, "clip_range", d.clip_range.initial);
-    /* the fixture has schedules as they are at its progress; a range of the value that has fallen to 0 still clips */
+    /* the fixture has schedules as they are at its progress; a range of the value that has fallen
+     * to 0 still clips */
     const bool fallen = json_object_get(s, "clip_range_vf") && json_real_at(run, "progress") == 0;
-    d.clip_range_vf = fallen ? (lp_schedule){0.2, true} : (lp_schedule){option(s, "clip_range_vf", 0), false};
+    d.clip_range_vf =
+        fallen ? (lp_schedule){0.2, true} : (lp_schedule){option(s, "clip_range_vf", 0), false};
     d.gamma = option(s, "gamma", d.gamma);
     d.gae_lambda = option(s, "gae_lambda", d.gae_lambda);
     d.ent_coef = option(s, "ent_coef", 0);
@@ -120,9 +126,11 @@ static void set_up(rig* r, json_t* run) {
     r->ctx = lp_ctx_create(NULL, NULL, 0);
     r->type = (lp_env_type){.name = "still",
                             .summary = "",
-                            .observation = {LP_SPACE_BOX, (int64_t)json_array_size(json_array_get(weight, 0)), NULL, NULL},
-                            .action = {discrete ? LP_SPACE_DISCRETE : LP_SPACE_BOX, (int64_t)json_real_at(run, "actions"),
-                                       NULL, NULL},
+                            .observation = {LP_SPACE_BOX,
+                                            (int64_t)json_array_size(json_array_get(weight, 0)),
+                                            NULL, NULL},
+                            .action = {discrete ? LP_SPACE_DISCRETE : LP_SPACE_BOX,
+                                       (int64_t)json_real_at(run, "actions"), NULL, NULL},
                             .state_bytes = 8,
                             .reset = still_reset,
                             .observe = still_observe,
@@ -169,16 +177,19 @@ static void load_rollout(rig* r, json_t* run) {
     }
 }
 
-static void compare(const char* run, const char* what, const float* got, json_t* list, double tolerance) {
+static void compare(const char* run, const char* what, const float* got, json_t* list,
+                    double tolerance) {
     static double want[ROOM];
     const int64_t n = json_flatten(list, want, ROOM);
     for (int64_t i = 0; i < n; i++) {
         if (!(fabs((double)got[i] - want[i]) <= tolerance * fmax(1.0, fabs(want[i]))))
-            fail_msg("%s: %s[%d] is %.9g, Stable-Baselines3 has %.9g", run, what, (int)i, (double)got[i], want[i]);
+            fail_msg("%s: %s[%d] is %.9g, Stable-Baselines3 has %.9g", run, what, (int)i,
+                     (double)got[i], want[i]);
     }
 }
 
-/* The learner says the same about the rollout as the one that made it: log-probabilities and values. */
+/* The learner says the same about the rollout as the one that made it: log-probabilities and
+ * values. */
 static void compare_forward(rig* r, const char* run, json_t* json) {
     const lp__steps* s = &r->trainer->steps;
     const int64_t n = s->T * s->N;
@@ -191,18 +202,22 @@ static void compare_forward(rig* r, const char* run, json_t* json) {
     lp_tape_destroy(t);
 }
 
-static void compare_stats(const char* run, size_t update, const lp_on_policy_metrics* m, json_t* want) {
+static void compare_stats(const char* run, size_t update, const lp_on_policy_metrics* m,
+                          json_t* want) {
     const char* key;
     json_t* value;
     assert_true(json_object_size(want) >= 5);
     json_object_foreach(want, key, value) { /* every one */
-        const char* name = strcmp(key, "train/policy_loss") == 0 ? "train/policy_gradient_loss" : key; /* A2C's name */
+        const char* name = strcmp(key, "train/policy_loss") == 0 ? "train/policy_gradient_loss"
+                                                                 : key; /* A2C's name */
         int i = 0;
-        while (i < lp_on_policy_metrics_count() && strcmp(lp_on_policy_metrics_name(i), name) != 0) i++;
+        while (i < lp_on_policy_metrics_count() && strcmp(lp_on_policy_metrics_name(i), name) != 0)
+            i++;
         if (i == lp_on_policy_metrics_count()) fail_msg("%s: there is no %s", run, key);
         const double got = lp_on_policy_metrics_get(m, i), sb3 = json_number_value(value);
         if (!(fabs(got - sb3) <= 1e-5 * fmax(1.0, fabs(sb3))))
-            fail_msg("%s, update %d: %s is %.9g, Stable-Baselines3 has %.9g", run, (int)update, key, got, sb3);
+            fail_msg("%s, update %d: %s is %.9g, Stable-Baselines3 has %.9g", run, (int)update, key,
+                     got, sb3);
     }
 }
 
@@ -218,7 +233,7 @@ static void whole_updates(void** state) {
         lp__steps* s = &trainer->steps;
         const int64_t n = s->T * s->N;
         load_rollout(&r, run);
-    if (json_real_at(run, "progress") == 0) trainer->timesteps = trainer->def.n_timesteps;
+        if (json_real_at(run, "progress") == 0) trainer->timesteps = trainer->def.n_timesteps;
         lp_gae_rollout(s->T, s->N, s->reward, s->value, s->ended, s->last_value, trainer->def.gamma,
                        trainer->def.gae_lambda, s->advantage, s->returns);
         compare(name, "advantage", s->advantage, json_at(run, "advantage"), 1e-5);
@@ -230,12 +245,14 @@ static void whole_updates(void** state) {
         json_array_foreach(json_at(run, "stats"), update, stats) {
             static double wide[ROOM];
             static int32_t permutations[ROOM];
-            const int64_t made = (int64_t)json_number_value(json_array_get(json_at(run, "epochs_made"), update));
+            const int64_t made =
+                (int64_t)json_number_value(json_array_get(json_at(run, "epochs_made"), update));
             for (int64_t e = 0; e < made; e++) {
                 json_flatten(json_array_get(orders, used++), wide, ROOM);
                 for (int64_t j = 0; j < n; j++) permutations[e * n + j] = (int32_t)wide[j];
             }
-            for (int64_t j = made * n; j < trainer->def.n_epochs * n; j++) permutations[j] = (int32_t)(j % n);
+            for (int64_t j = made * n; j < trainer->def.n_epochs * n; j++)
+                permutations[j] = (int32_t)(j % n);
             lp_on_policy_metrics m = {0};
             assert_int_equal(lp__on_policy_update(trainer, permutations, &m), LP_OK);
             compare_stats(name, update, &m, stats);
@@ -243,8 +260,8 @@ static void whole_updates(void** state) {
         assert_int_equal(update, 10);
         for (int64_t k = 0; k < lp_params_count(r.policy->params); k++) {
             const char* parameter = lp_params_name(r.policy->params, k);
-            compare(name, parameter, lp_f32(lp_params_get(r.policy->params, k)), json_at(json_at(run, "final"), parameter),
-                    1e-5);
+            compare(name, parameter, lp_f32(lp_params_get(r.policy->params, k)),
+                    json_at(json_at(run, "final"), parameter), 1e-5);
         }
         lp_ctx_destroy(r.ctx);
     }
