@@ -1,6 +1,6 @@
 /* REINFORCE, A2C and PPO on environments: settings, creation, one step. */
 #include "train/on_policy.h"
-#include "train/ppo.h"
+#include "train/clock.h"
 #include <math.h>
 #include <stddef.h>
 #include <string.h>

@@ -2,7 +2,6 @@
 #include "train/ppo.h"
 #include "tensor/params.h"
 #include <math.h>
-#include <time.h>
 
 enum { COOKIE = 0x70706f21 };
 
@@ -24,12 +23,6 @@ lp_ppo_def lp_ppo_def_default(void) {
                         .ratio_threshold = 10.0,
                         .target_kl = 1.0,
                         .generate = lp_generate_def_default()};
-}
-
-double lp__seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 static lp_status check_def(lp_ctx* ctx, const lp_ppo_def* d) {

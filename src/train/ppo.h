@@ -3,6 +3,7 @@
 #define LP__TRAIN_PPO_H
 
 #include "base/base.h"
+#include "train/clock.h"
 #include <logpi/train.h>
 
 /* A batch as the trainer sees it: one entry per response token, ragged; offsets are those of the
@@ -52,9 +53,6 @@ typedef struct lp__said {
     lp_tensor states, log_prob, value, entropy;
 } lp__said;
 typedef enum lp__ask { LP__ASK_LOG_PROB = 0, LP__ASK_VALUE = 1, LP__ASK_ENTROPY = 2 } lp__ask;
-
-/* Monotonic clock. */
-double lp__seconds(void);
 
 lp_status lp__part_build(lp_ppo* ppo, const lp_generation* batch, const int32_t* list,
                          int64_t count, lp__part* part);
