@@ -40,6 +40,19 @@ hearing=(env --default-signal=INT,TERM,HUP)
 # These words before a command stop it by Ctrl-C after a second.
 stopped=("${hearing[@]}" timeout --foreground --preserve-status -s INT 1)
 
+# Runs a command on a pseudo-terminal; what it shows goes to a file. False, after saying so, where there are none (a bare
+# chroot): the checks of it are then left out.
+on_terminal() { # FILE COMMAND...
+    local shown=$1
+    shift
+    if ! script -qec true /dev/null </dev/null >/dev/null 2>&1; then
+        echo "no pseudo-terminal can be made here: checks are left out"
+        return 1
+    fi
+    script -qec "$(printf '%q ' "$@")" /dev/null </dev/null >"$shown"
+    return 0
+}
+
 # What a folder holds, to be compared.
 contents() { (cd "$1" && find . -type f | sort | xargs -r sha256sum); }
 

@@ -74,11 +74,12 @@ expect 0 'mean return' "${ppo[@]}" --log_interval 0 --output_dir "$work/quiet"
 [ "$(grep -c '^step' "$work/err")" = 0 ] || wrong "--log_interval 0 shows progress"
 expect 0 'mean return' "${ppo[@]}" --log_interval 5 --output_dir "$work/fifth"
 [ "$(grep -o '^step [0-9]*' "$work/err" | xargs)" = 'step 1000 step 2000' ] || wrong "--log_interval 5 shows other steps"
-script -qec "$(printf '%q ' "${ppo[@]/#50/5}" --output_dir "$work/terminal")" /dev/null </dev/null >"$work/shown"
-[ "$(tr -d '\n' <"$work/shown" | grep -o $'\rstep 2000/2000' | wc -l)" = 1 ] &&
-    [ "$(grep -c 'step [0-9]*/2000' "$work/shown")" = 1 ] || wrong "a terminal gets more than one line of progress"
-[ "$(grep -o $'\rstep' "$work/shown" | wc -l)" -lt 100 ] || wrong "a terminal gets each of 100 rollouts"
-grep -q '^logpi: the policy after' "$work/shown" || wrong "on a terminal the line of progress does not end"
+if on_terminal "$work/shown" "${ppo[@]/#50/5}" --output_dir "$work/terminal"; then
+    [ "$(tr -d '\n' <"$work/shown" | grep -o $'\rstep 2000/2000' | wc -l)" = 1 ] &&
+        [ "$(grep -c 'step [0-9]*/2000' "$work/shown")" = 1 ] || wrong "a terminal gets more than one line of progress"
+    [ "$(grep -o $'\rstep' "$work/shown" | wc -l)" -lt 100 ] || wrong "a terminal gets each of 100 rollouts"
+    grep -q '^logpi: the policy after' "$work/shown" || wrong "on a terminal the line of progress does not end"
+fi
 
 # ---- settings reach the trainer
 expect 0 'mean return' "${ppo[@]}" --learning_rate lin_0.001 --clip_range lin_0.2 --net_arch 16,8,4 --activation_fn relu \

@@ -230,21 +230,23 @@ escapes() { LC_ALL=C grep -caP "[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]
 [ "$(escapes "$work/raw")" -gt 100 ] || wrong "a pipe does not get a response as it is"
 LC_ALL=C grep -qaP '\xc2[\x80-\x9f]' "$work/raw" || wrong "no C1 character was drawn"
 [ "$(tr -cd '\000' <"$work/raw" | wc -c)" -gt 10 ] || wrong "a response is cut at a zero byte"
-script -qec "$(printf '%q ' "${sample[@]}" --num_return_sequences 1000)" /dev/null </dev/null >"$work/shown"
-[ "$(escapes "$work/shown")" = 0 ] || wrong "control characters of a response reach the terminal"
-[ "$(wc -l <"$work/shown")" = "$(wc -l <"$work/raw")" ] || wrong "a terminal does not get the lines of a response"
-LC_ALL=C grep -qaP '\xef\xbf\xbd' "$work/shown" || wrong "a terminal does not get U+FFFD"
+if on_terminal "$work/shown" "${sample[@]}" --num_return_sequences 1000; then
+    [ "$(escapes "$work/shown")" = 0 ] || wrong "control characters of a response reach the terminal"
+    [ "$(wc -l <"$work/shown")" = "$(wc -l <"$work/raw")" ] || wrong "a terminal does not get the lines of a response"
+    LC_ALL=C grep -qaP '\xef\xbf\xbd' "$work/shown" || wrong "a terminal does not get U+FFFD"
+fi
 "${sample[@]}" --num_return_sequences 64 --json >"$work/samples"
 with=$(grep -cE '"tokens":\[(.*,)?3[],]' "$work/samples") # 3: the zero byte
 [ "$with" -gt 0 ] && [ "$(grep -c 'u0000' "$work/samples")" = "$with" ] || wrong "JSON loses zero bytes of a response"
 
 # JSON for a terminal has no control characters either, and means the same
-script -qec "$(printf '%q ' "${sample[@]}" --num_return_sequences 1000 --json)" /dev/null </dev/null >"$work/shown"
 "${sample[@]}" --num_return_sequences 1000 --json >"$work/raw"
 [ "$(escapes "$work/raw")" -gt 10 ] || wrong "no JSON has a control character: the test tests nothing"
-[ "$(escapes "$work/shown")" = 0 ] || wrong "control characters in JSON reach the terminal"
 plain() { sed -E 's/"text":.*"tokens":/"tokens":/'; } # what has no text is the same
-plain <"$work/raw" | cmp -s - <(tr -d '\r' <"$work/shown" | plain) || wrong "JSON for a terminal means something else"
+if on_terminal "$work/shown" "${sample[@]}" --num_return_sequences 1000 --json; then
+    [ "$(escapes "$work/shown")" = 0 ] || wrong "control characters in JSON reach the terminal"
+    plain <"$work/raw" | cmp -s - <(tr -d '\r' <"$work/shown" | plain) || wrong "JSON for a terminal means something else"
+fi
 
 # the reward sees all of a response
 word=$(sed 's/.*"text":"\(.*\)","tokens".*/\1/' "$work/samples" | grep -ci the)
