@@ -146,6 +146,7 @@ typedef struct lp_on_policy_metrics {
 #undef LP__METRIC_FIELD
 } lp_on_policy_metrics;
 
+/* Visits the scalars in the order of the table; index is in 0 .. count - 1. Strings are static. */
 LP_API int lp_on_policy_metrics_count(void);
 LP_API const char* lp_on_policy_metrics_name(int index);
 LP_API const char* lp_on_policy_metrics_meaning(int index);
@@ -288,7 +289,7 @@ typedef struct lp_ppo_metrics {
 #undef LP__METRIC_FIELD
 } lp_ppo_metrics;
 
-/* Visits the scalars in the order of the table. */
+/* Visits the scalars in the order of the table; index is in 0 .. count - 1. Strings are static. */
 LP_API int lp_ppo_metrics_count(void);
 LP_API const char* lp_ppo_metrics_name(int index);
 LP_API const char* lp_ppo_metrics_meaning(int index);

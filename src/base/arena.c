@@ -51,7 +51,7 @@ static lp__chunk* find_waiting(lp__arena* arena, size_t bytes) {
 void* lp__arena_alloc(lp__arena* arena, size_t bytes) {
     size_t padded;
     if (!lp__add_ok(bytes, LP__ALIGN - 1, &padded)) {
-        lp__fail(arena->ctx, LP_NOMEM, "out of memory: %zu bytes asked for", bytes);
+        lp_fail(arena->ctx, LP_NOMEM, "out of memory: %zu bytes asked for", bytes);
         return NULL;
     }
     padded &= ~(LP__ALIGN - 1);
@@ -66,7 +66,7 @@ void* lp__arena_alloc(lp__arena* arena, size_t bytes) {
         size_t total;
         if (!lp__add_ok(capacity, LP__ALIGN - 1, &capacity) ||
             !lp__add_ok(capacity &= ~(LP__ALIGN - 1), sizeof(lp__chunk), &total)) {
-            lp__fail(arena->ctx, LP_NOMEM, "out of memory: %zu bytes asked for", bytes);
+            lp_fail(arena->ctx, LP_NOMEM, "out of memory: %zu bytes asked for", bytes);
             return NULL;
         }
         chunk = lp__alloc(arena->ctx, total);

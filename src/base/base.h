@@ -8,10 +8,6 @@
 
 /* ---- errors ---------------------------------------------------------------------------------- */
 
-/* Records the message of a failure and returns status, so that `return lp__fail(...)` is one line.
- */
-lp_status lp__fail(lp_ctx* ctx, lp_status status, const char* fmt, ...) LP_PRINTF(3, 4);
-
 /* Puts "prefix: " before the recorded message; for a caller that knows where (a path, a step). */
 lp_status lp__fail_at(lp_ctx* ctx, lp_status status, const char* fmt, ...) LP_PRINTF(3, 4);
 
@@ -42,7 +38,7 @@ lp_status lp__ranges_check(lp_ctx* ctx, const lp__range* ranges, size_t count);
 
 /* ---- memory: blocks aligned to 64 bytes, freed with the context at the latest ---------------- */
 void* lp__alloc(lp_ctx* ctx,
-                size_t bytes); /* NULL after lp__fail(NOMEM); bytes == 0 gives a valid block */
+                size_t bytes); /* NULL after lp_fail(NOMEM); bytes == 0 gives a valid block */
 void* lp__calloc(lp_ctx* ctx, size_t count, size_t size); /* zeroed; the product is checked */
 void* lp__realloc(lp_ctx* ctx, void* block,
                   size_t bytes);         /* contents kept; NULL and old block stays on failure */
@@ -88,7 +84,7 @@ typedef struct lp__mark {
 
 void lp__arena_init(lp__arena* arena, lp_ctx* ctx, size_t chunk_bytes);
 void* lp__arena_alloc(lp__arena* arena,
-                      size_t bytes); /* 64-byte aligned, not cleared; NULL after lp__fail */
+                      size_t bytes); /* 64-byte aligned, not cleared; NULL after lp_fail */
 lp__mark lp__arena_mark(const lp__arena* arena);
 void lp__arena_release(lp__arena* arena, lp__mark mark); /* frees all that came after the mark */
 void lp__arena_reset(
@@ -105,12 +101,12 @@ typedef void (*lp__task_fn)(void* user, int64_t index, int worker);
  * are done. worker is in [0, threads); the calling thread is worker 0. Which worker takes which
  * index is not fixed: results must not depend on it. A call from inside a task runs inline, under
  * that task's worker number; one task alone (n
- * == 1) is no job, and calls from inside it may use all threads. Tasks must not call lp__fail, nor
+ * == 1) is no job, and calls from inside it may use all threads. Tasks must not call lp_fail, nor
  * allocate. */
 void lp__parallel_for(lp_ctx* ctx, int64_t n, lp__task_fn fn, void* user);
 
 /* The context's allocation-free scratch of one worker: grows on the calling thread only. Makes sure
- * that each worker has at least `bytes`; false after lp__fail(NOMEM). */
+ * that each worker has at least `bytes`; false after lp_fail(NOMEM). */
 bool lp__worker_scratch_reserve(lp_ctx* ctx, size_t bytes);
 void* lp__worker_scratch(lp_ctx* ctx, int worker);
 
@@ -157,7 +153,7 @@ void lp__writer_abort(lp__writer* writer);
 lp_status lp__file_append(lp_ctx* ctx, const char* path, const void* bytes, size_t count);
 /* Makes a folder, and its parents; one that exists is no error. */
 lp_status lp__mkdirs(lp_ctx* ctx, const char* path);
-/* "folder/name", to be freed; NULL after lp__fail(NOMEM). */
+/* "folder/name", to be freed; NULL after lp_fail(NOMEM). */
 char* lp__path(lp_ctx* ctx, const char* folder, const char* name);
 
 /* ---- text ------------------------------------------------------------------------------------ */

@@ -65,23 +65,23 @@ static lp_status choose_isa(lp_ctx* ctx, int wanted) {
             wanted = strcmp(name, lp_isa_name((lp_isa)i)) == 0 ? i : -1;
         }
         if (wanted < 0) {
-            return lp__fail(ctx, LP_INVALID,
-                            "LOGPI_ISA=%.64s names no instruction set; available here: %s", name,
-                            available);
+            return lp_fail(ctx, LP_INVALID,
+                           "LOGPI_ISA=%.64s names no instruction set; available here: %s", name,
+                           available);
         }
     } else if (wanted < 0) {
         wanted = (int)lp__isa_best();
     }
     if (wanted >= LP_ISA_COUNT) {
-        return lp__fail(ctx, LP_INVALID, "instruction set %d does not exist; available here: %s",
-                        wanted, available);
+        return lp_fail(ctx, LP_INVALID, "instruction set %d does not exist; available here: %s",
+                       wanted, available);
     }
     ctx->isa = (lp_isa)wanted;
     ctx->kernels = lp__isa_available(ctx->isa) ? lp__kernels_get(ctx->isa) : NULL;
     if (!ctx->kernels) {
-        return lp__fail(ctx, LP_UNSUPPORTED,
-                        "instruction set %s is not available; available here: %s",
-                        lp_isa_name(ctx->isa), available);
+        return lp_fail(ctx, LP_UNSUPPORTED,
+                       "instruction set %s is not available; available here: %s",
+                       lp_isa_name(ctx->isa), available);
     }
     return LP_OK;
 }

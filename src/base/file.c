@@ -37,7 +37,7 @@ lp_status lp__file_fail(lp_ctx* ctx, const char* verb, const char* path, int err
     lp_status status = error == ENOENT || error == ENOTDIR ? LP_NOT_FOUND
                        : error == ENOMEM                   ? LP_NOMEM
                                                            : LP_IO;
-    return lp__fail(ctx, status, "cannot %s %s: %s%s", verb, path, text, advice(error));
+    return lp_fail(ctx, status, "cannot %s %s: %s%s", verb, path, text, advice(error));
 }
 
 int lp__file_open_raw(lp_ctx* ctx, const char* path, int flags, unsigned mode) {
@@ -84,10 +84,10 @@ lp_status lp__file_read(lp_ctx* ctx, int fd, const char* path, void* buffer, siz
     int64_t got = read_up_to(ctx, fd, buffer, bytes, offset);
     if (got < 0) return lp__file_fail(ctx, "read", path, (int)-got);
     if ((size_t)got < bytes) {
-        return lp__fail(ctx, LP_FORMAT,
-                        "%s: truncated: %zu bytes needed at offset %llu, only %llu are there; "
-                        "fetch the file again",
-                        path, bytes, (unsigned long long)offset, (unsigned long long)got);
+        return lp_fail(ctx, LP_FORMAT,
+                       "%s: truncated: %zu bytes needed at offset %llu, only %llu are there; "
+                       "fetch the file again",
+                       path, bytes, (unsigned long long)offset, (unsigned long long)got);
     }
     return LP_OK;
 }
@@ -99,8 +99,8 @@ lp_status lp__file_slurp(lp_ctx* ctx, const char* path, size_t limit, char** tex
     if (status) return status;
     char* buffer = NULL;
     if (bytes > limit || bytes >= SIZE_MAX) {
-        status = lp__fail(ctx, LP_FORMAT, "%s: %llu bytes, of which at most %zu are allowed here",
-                          path, (unsigned long long)bytes, limit);
+        status = lp_fail(ctx, LP_FORMAT, "%s: %llu bytes, of which at most %zu are allowed here",
+                         path, (unsigned long long)bytes, limit);
     } else {
         buffer = lp__alloc(ctx, (size_t)bytes + 1);
         status = buffer ? lp__file_read(ctx, fd, path, buffer, (size_t)bytes, 0) : LP_NOMEM;

@@ -49,9 +49,9 @@ static void unlink_block(lp_ctx* ctx, lp__block* header) {
 }
 
 static void* no_memory(lp_ctx* ctx, size_t bytes) {
-    lp__fail(ctx, LP_NOMEM,
-             "out of memory: %zu bytes asked for, %zu held already; use a smaller model or batch",
-             bytes, ctx->memory.bytes);
+    lp_fail(ctx, LP_NOMEM,
+            "out of memory: %zu bytes asked for, %zu held already; use a smaller model or batch",
+            bytes, ctx->memory.bytes);
     return NULL;
 }
 

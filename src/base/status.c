@@ -41,14 +41,6 @@ static lp_status record(lp_ctx* ctx, lp_status status, const char* fmt, va_list 
     return status;
 }
 
-lp_status lp__fail(lp_ctx* ctx, lp_status status, const char* fmt, ...) {
-    va_list args;
-    va_start(args, fmt);
-    record(ctx, status, fmt, args);
-    va_end(args);
-    return status;
-}
-
 lp_status lp_fail(lp_ctx* ctx, lp_status status, const char* fmt, ...) {
     va_list args;
     va_start(args, fmt);
@@ -79,15 +71,15 @@ void lp__assertion(lp_ctx* ctx, const char* condition, const char* where, const 
     if (!ctx || !ctx->assertion) {
         __builtin_trap();
     }
-    lp__fail(ctx, LP_INVALID, "%s (%s, %s)", message, condition, where);
+    lp_fail(ctx, LP_INVALID, "%s (%s, %s)", message, condition, where);
     ctx->assertion(ctx->assert_user, condition, where, message);
 }
 
 lp_status lp__ranges_check(lp_ctx* ctx, const lp__range* ranges, size_t count) {
     for (const lp__range* r = ranges; r < ranges + count; r++) {
         if (!(r->value >= r->low && r->value <= r->high))
-            return lp__fail(ctx, LP_INVALID, "%s is %g: it must lie in [%g, %g]", r->name, r->value,
-                            r->low, r->high);
+            return lp_fail(ctx, LP_INVALID, "%s is %g: it must lie in [%g, %g]", r->name, r->value,
+                           r->low, r->high);
     }
     return LP_OK;
 }

@@ -228,9 +228,9 @@ lp_status lp__pool_start(lp_ctx* ctx) {
     }
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (error) {
-        return lp__fail(ctx, LP_NOMEM,
-                        "the system gave only %d of %d threads (error %d): ask for fewer threads",
-                        pool->started + 1, threads, error);
+        return lp_fail(ctx, LP_NOMEM,
+                       "the system gave only %d of %d threads (error %d): ask for fewer threads",
+                       pool->started + 1, threads, error);
     }
     return LP_OK;
 }

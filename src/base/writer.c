@@ -94,7 +94,7 @@ lp_status lp__writer_open(lp_ctx* ctx, lp__writer* writer, const char* path) {
     if (writer->fd >= 0) return LP_OK;
     writer->status =
         writer->fd == -EWOULDBLOCK
-            ? lp__fail(ctx, LP_IO, "cannot write %s: another program is writing it", path)
+            ? lp_fail(ctx, LP_IO, "cannot write %s: another program is writing it", path)
             : lp__file_fail(ctx, "create", writer->temp_path, -writer->fd);
     forget(writer);
     return writer->status;

@@ -161,26 +161,26 @@ static lp_status check_type(lp_ctx* ctx, const lp_env_type* type) {
                           : !type->observe ? "observe"
                           : !type->step    ? "step"
                                            : NULL;
-    if (missing) return lp__fail(ctx, LP_INVALID, "%s has no function %s", name, missing);
+    if (missing) return lp_fail(ctx, LP_INVALID, "%s has no function %s", name, missing);
     if (type->observation.kind != LP_SPACE_BOX || type->observation.n < 1)
-        return lp__fail(ctx, LP_INVALID, "%s: the observation must be a box of at least one number",
-                        name);
+        return lp_fail(ctx, LP_INVALID, "%s: the observation must be a box of at least one number",
+                       name);
     const lp_space* a = &type->action;
     const bool discrete = a->kind == LP_SPACE_DISCRETE;
     if ((!discrete && a->kind != LP_SPACE_BOX) || a->n < 1 || (discrete && a->n > INT32_MAX))
-        return lp__fail(ctx, LP_INVALID, "%s: the space of actions is empty or unknown", name);
+        return lp_fail(ctx, LP_INVALID, "%s: the space of actions is empty or unknown", name);
     for (int64_t j = 0; !discrete && a->low && a->high && j < a->n; j++) {
         if (!(a->low[j] <= a->high[j]))
-            return lp__fail(ctx, LP_INVALID, "%s: action[%lld] has no value between %g and %g",
-                            name, (long long)j, (double)a->low[j], (double)a->high[j]);
+            return lp_fail(ctx, LP_INVALID, "%s: action[%lld] has no value between %g and %g", name,
+                           (long long)j, (double)a->low[j], (double)a->high[j]);
     }
     if (type->max_episode_steps < 0)
-        return lp__fail(ctx, LP_INVALID, "%s: max_episode_steps is %lld; 0 means no limit", name,
-                        (long long)type->max_episode_steps);
+        return lp_fail(ctx, LP_INVALID, "%s: max_episode_steps is %lld; 0 means no limit", name,
+                       (long long)type->max_episode_steps);
     return LP_OK;
 }
 
-/* false after lp__fail(NOMEM) */
+/* false after lp_fail(NOMEM) */
 static bool allocate(lp_envs* e) {
     lp_ctx* ctx = e->ctx;
     const size_t count = (size_t)e->count;
@@ -258,9 +258,9 @@ static lp_status check_discrete(lp_envs* e, const sent* s) {
     const int32_t* actions = (const int32_t*)(const void*)s->actions;
     for (int64_t k = 0; k < s->count; k++) {
         if (actions[k] < 0 || actions[k] >= e->type->action.n)
-            return lp__fail(e->ctx, LP_INVALID,
-                            "%s: environment %d: action %d is outside of 0..%lld", e->type->name,
-                            (int)s->index[k], (int)actions[k], (long long)e->type->action.n - 1);
+            return lp_fail(e->ctx, LP_INVALID,
+                           "%s: environment %d: action %d is outside of 0..%lld", e->type->name,
+                           (int)s->index[k], (int)actions[k], (long long)e->type->action.n - 1);
     }
     return LP_OK;
 }
@@ -273,8 +273,8 @@ static lp_status clip_box(lp_envs* e, const sent* s) {
         for (int64_t j = 0; j < space->n; j++) {
             float a = actions[k * space->n + j];
             if (!isfinite(a))
-                return lp__fail(e->ctx, LP_INVALID, "%s: environment %d: action[%lld] is %s",
-                                e->type->name, (int)s->index[k], (long long)j, word((double)a));
+                return lp_fail(e->ctx, LP_INVALID, "%s: environment %d: action[%lld] is %s",
+                               e->type->name, (int)s->index[k], (long long)j, word((double)a));
             if (space->low && a < space->low[j]) a = space->low[j];
             if (space->high && a > space->high[j]) a = space->high[j];
             e->clipped[k * space->n + j] = a;
@@ -321,7 +321,7 @@ static lp_status nonfinite(const lp_envs* e, int64_t i) {
         snprintf(what, sizeof what, "observation[%lld]",
                  (long long)(env->fault - FAULT_OBSERVATION));
     }
-    return lp__fail(
+    return lp_fail(
         e->ctx, LP_NONFINITE,
         "%s: environment %lld, step %lld of its episode: %s is %s; the environment's type "
         "is at fault, and only lp_envs_reset goes on from here",
@@ -344,10 +344,10 @@ static void publish(lp_envs* e, int64_t i) {
 
 lp_status lp_envs_receive(lp_envs* e, lp_env_results* results) {
     if (!LP__REQUIRE(e->ctx, results, "a place for the results is needed")) return LP_INVALID;
-    if (lp_cancelled(e->ctx)) return lp__fail(e->ctx, LP_CANCELLED, "cancelled");
+    if (lp_cancelled(e->ctx)) return lp_fail(e->ctx, LP_CANCELLED, "cancelled");
     if (e->waiting == 0)
-        return lp__fail(e->ctx, LP_INVALID, "%s: nothing was sent, so there is nothing to receive",
-                        e->type->name);
+        return lp_fail(e->ctx, LP_INVALID, "%s: nothing was sent, so there is nothing to receive",
+                       e->type->name);
     for (int64_t i = 0; i < e->count; i++) {
         if (e->waits[i] && e->env[i].fault) return nonfinite(e, i);
     }

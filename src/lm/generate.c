@@ -19,44 +19,44 @@ static lp_status check_def(const lp_model* m, const lp_generate_def* d) {
     if (!LP__REQUIRE(ctx, d && d->cookie == COOKIE, "begin with lp_generate_def_default"))
         return LP_INVALID;
     if (!(d->temperature == 0 || (d->temperature >= 1e-4 && d->temperature <= 1e6)))
-        return lp__fail(ctx, LP_INVALID,
-                        "temperature is %g: it must be 0 (the most likely token) or in [1e-4, 1e6]",
-                        d->temperature);
+        return lp_fail(ctx, LP_INVALID,
+                       "temperature is %g: it must be 0 (the most likely token) or in [1e-4, 1e6]",
+                       d->temperature);
     if (!(d->top_p > 0 && d->top_p <= 1))
-        return lp__fail(ctx, LP_INVALID, "top_p is %g: it must lie in (0, 1]", d->top_p);
+        return lp_fail(ctx, LP_INVALID, "top_p is %g: it must lie in (0, 1]", d->top_p);
     if (d->top_k < 0)
-        return lp__fail(ctx, LP_INVALID, "top_k is %lld: it must not be negative",
-                        (long long)d->top_k);
+        return lp_fail(ctx, LP_INVALID, "top_k is %lld: it must not be negative",
+                       (long long)d->top_k);
     if (m->shape.context < 2)
-        return lp__fail(
+        return lp_fail(
             ctx, LP_INVALID,
             "the context of this model is %lld token: no prompt and response fit into it",
             (long long)m->shape.context);
     if (d->max_new_tokens < 1 || d->max_new_tokens >= m->shape.context)
-        return lp__fail(ctx, LP_INVALID,
-                        "max_new_tokens is %lld: it must lie in 1..%lld, one less than the context "
-                        "of the model",
-                        (long long)d->max_new_tokens, (long long)m->shape.context - 1);
+        return lp_fail(ctx, LP_INVALID,
+                       "max_new_tokens is %lld: it must lie in 1..%lld, one less than the context "
+                       "of the model",
+                       (long long)d->max_new_tokens, (long long)m->shape.context - 1);
     if (d->min_new_tokens < 0 || d->min_new_tokens > d->max_new_tokens)
-        return lp__fail(ctx, LP_INVALID, "min_new_tokens is %lld: it must lie in 0..max_new_tokens",
-                        (long long)d->min_new_tokens);
+        return lp_fail(ctx, LP_INVALID, "min_new_tokens is %lld: it must lie in 0..max_new_tokens",
+                       (long long)d->min_new_tokens);
     return LP_OK;
 }
 
 static lp_status check_prompt(const lp_model* m, int64_t max_new, int64_t i, int64_t length,
                               const int32_t* tokens) {
     if (length > m->shape.context - max_new)
-        return lp__fail(m->ctx, LP_INVALID,
-                        "prompt %lld has %lld tokens and max_new_tokens is %lld: together more "
-                        "than the context "
-                        "of %lld; shorten one of them",
-                        (long long)i + 1, (long long)length, (long long)max_new,
-                        (long long)m->shape.context);
+        return lp_fail(m->ctx, LP_INVALID,
+                       "prompt %lld has %lld tokens and max_new_tokens is %lld: together more "
+                       "than the context "
+                       "of %lld; shorten one of them",
+                       (long long)i + 1, (long long)length, (long long)max_new,
+                       (long long)m->shape.context);
     for (int64_t j = 0; j < length; j++) {
         if (tokens[j] < 0 || tokens[j] >= m->shape.vocab)
-            return lp__fail(m->ctx, LP_INVALID,
-                            "prompt %lld has token %d, outside the vocabulary of %lld",
-                            (long long)i + 1, (int)tokens[j], (long long)m->shape.vocab);
+            return lp_fail(m->ctx, LP_INVALID,
+                           "prompt %lld has token %d, outside the vocabulary of %lld",
+                           (long long)i + 1, (int)tokens[j], (long long)m->shape.vocab);
     }
     return LP_OK;
 }
@@ -66,14 +66,14 @@ lp_status lp_generate_check(const lp_model* m, const lp_generate_def* def, int64
     lp_status status = check_def(m, def);
     if (status != LP_OK || sequences == 0) return status;
     if (sequences < 0 || sequences > 1 << 24)
-        return lp__fail(m->ctx, LP_INVALID, "%lld sequences at once: it must be 0..%d",
-                        (long long)sequences, 1 << 24);
+        return lp_fail(m->ctx, LP_INVALID, "%lld sequences at once: it must be 0..%d",
+                       (long long)sequences, 1 << 24);
     if (!LP__REQUIRE(m->ctx, offsets && tokens && offsets[0] >= 0,
                      "prompts need tokens and offsets into them"))
         return LP_INVALID;
     for (int64_t i = 0; status == LP_OK && i < sequences; i++) {
         if (offsets[i + 1] <= offsets[i])
-            return lp__fail(m->ctx, LP_INVALID, "prompt %lld is empty", (long long)i + 1);
+            return lp_fail(m->ctx, LP_INVALID, "prompt %lld is empty", (long long)i + 1);
         status = check_prompt(m, def->max_new_tokens, i, offsets[i + 1] - offsets[i],
                               tokens + offsets[i]);
     }
@@ -293,11 +293,11 @@ static lp_status draw(lp_generator* g, lp_tensor hidden) {
         const int32_t i = g->active[k];
         const int32_t token = g->drawn[i * g->def->max_new_tokens + g->length[i]];
         if (token < 0)
-            return lp__fail(g->ctx, LP_NONFINITE,
-                            "sequence %d: the logits of token %lld are not finite: the weights "
-                            "have diverged or are "
-                            "damaged; go back to earlier ones, and lower the learning rate",
-                            (int)i + 1, (long long)g->length[i] + 1);
+            return lp_fail(g->ctx, LP_NONFINITE,
+                           "sequence %d: the logits of token %lld are not finite: the weights "
+                           "have diverged or are "
+                           "damaged; go back to earlier ones, and lower the learning rate",
+                           (int)i + 1, (long long)g->length[i] + 1);
         g->length[i]++;
         g->batch_tokens[left] = token;
         if (!lp_model_ends(g->model, token) && g->length[i] < g->def->max_new_tokens)

@@ -89,14 +89,14 @@ const lp__gguf_value* lp__gguf_find(const lp__gguf* g, const char* key) {
 static lp_status get(const lp__gguf* g, const char* key, const lp__gguf_value** out) {
     *out = lp__gguf_find(g, key);
     if (*out) return LP_OK;
-    return lp__fail(g->ctx, LP_NOT_FOUND, "%s: key \"%s\" is missing", g->path, key);
+    return lp_fail(g->ctx, LP_NOT_FOUND, "%s: key \"%s\" is missing", g->path, key);
 }
 
 static lp_status wrong_type(const lp__gguf* g, const lp__gguf_value* v, const char* wanted) {
     bool array = v->type == LP__GGUF_ARRAY;
-    return lp__fail(g->ctx, LP_FORMAT, "%s: key \"%s\" is of type %s%s, but %s is needed", g->path,
-                    v->key.data, array ? "ARRAY of " : "", type_name(array ? v->element : v->type),
-                    wanted);
+    return lp_fail(g->ctx, LP_FORMAT, "%s: key \"%s\" is of type %s%s, but %s is needed", g->path,
+                   v->key.data, array ? "ARRAY of " : "", type_name(array ? v->element : v->type),
+                   wanted);
 }
 
 /* Any integer type, of a value in [0, limit]. */
@@ -117,12 +117,12 @@ static lp_status get_unsigned(const lp__gguf* g, const char* key, uint64_t limit
     default: return wrong_type(g, v, "an integer");
     }
     if (is_signed && v->i < 0) {
-        return lp__fail(g->ctx, LP_FORMAT, "%s: key \"%s\" is %lld; it must not be negative",
-                        g->path, key, (long long)v->i);
+        return lp_fail(g->ctx, LP_FORMAT, "%s: key \"%s\" is %lld; it must not be negative",
+                       g->path, key, (long long)v->i);
     }
     if (v->u > limit) {
-        return lp__fail(g->ctx, LP_FORMAT, "%s: key \"%s\" is %llu; at most %llu is possible",
-                        g->path, key, (unsigned long long)v->u, (unsigned long long)limit);
+        return lp_fail(g->ctx, LP_FORMAT, "%s: key \"%s\" is %llu; at most %llu is possible",
+                       g->path, key, (unsigned long long)v->u, (unsigned long long)limit);
     }
     *out = v->u;
     return LP_OK;
@@ -223,12 +223,12 @@ const lp__gguf_tensor* lp__gguf_tensor_find(const lp__gguf* g, const char* name)
 lp_status lp__gguf_tensor_get(const lp__gguf* g, const char* name, int64_t rows, int64_t cols,
                               const lp__gguf_tensor** out) {
     const lp__gguf_tensor* t = lp__gguf_tensor_find(g, name);
-    if (!t) return lp__fail(g->ctx, LP_NOT_FOUND, "%s: tensor \"%s\" is missing", g->path, name);
+    if (!t) return lp_fail(g->ctx, LP_NOT_FOUND, "%s: tensor \"%s\" is missing", g->path, name);
     if (t->rows != rows || t->cols != cols) {
-        return lp__fail(g->ctx, LP_FORMAT,
-                        "%s: tensor \"%s\" is [%lld, %lld], but [%lld, %lld] is needed", g->path,
-                        name, (long long)t->rows, (long long)t->cols, (long long)rows,
-                        (long long)cols);
+        return lp_fail(g->ctx, LP_FORMAT,
+                       "%s: tensor \"%s\" is [%lld, %lld], but [%lld, %lld] is needed", g->path,
+                       name, (long long)t->rows, (long long)t->cols, (long long)rows,
+                       (long long)cols);
     }
     *out = t;
     return LP_OK;
@@ -244,10 +244,10 @@ lp_status lp__gguf_rows(const lp__gguf* g, const lp__gguf_tensor* t, int64_t fir
     float none;
     if (!lp__ggml_type_block(t->type, &elements, &bytes) ||
         !lp__ggml_to_f32(t->type, "", 0, &none)) {
-        return lp__fail(g->ctx, LP_UNSUPPORTED,
-                        "%s: tensor \"%s\" is %s, which is not read; convert it to F32, F16, BF16, "
-                        "Q8_0, Q4_0 or Q4_1",
-                        g->path, t->name.data, lp__ggml_type_name(t->type));
+        return lp_fail(g->ctx, LP_UNSUPPORTED,
+                       "%s: tensor \"%s\" is %s, which is not read; convert it to F32, F16, BF16, "
+                       "Q8_0, Q4_0 or Q4_1",
+                       g->path, t->name.data, lp__ggml_type_name(t->type));
     }
     /* Rows lie one after the other, so they are one run of blocks. */
     const int64_t chunk = 65536 / elements;

@@ -24,7 +24,7 @@ static uint64_t remaining(const reader* r) { return r->gguf->size - r->at; }
 
 static lp_status need(const reader* r, uint64_t bytes, const char* what) {
     if (bytes <= remaining(r)) return LP_OK;
-    return lp__fail(
+    return lp_fail(
         r->gguf->ctx, LP_FORMAT,
         "%s: %s at byte %llu needs %llu bytes, but %llu remain; the file is truncated or corrupt",
         r->gguf->path, what, (unsigned long long)r->at, (unsigned long long)bytes,
@@ -34,11 +34,11 @@ static lp_status need(const reader* r, uint64_t bytes, const char* what) {
 /* Fails unless count things of at least `each` bytes can still follow. */
 static lp_status need_count(const reader* r, uint64_t count, uint64_t each, const char* what) {
     if (count <= remaining(r) / each) return LP_OK;
-    return lp__fail(r->gguf->ctx, LP_FORMAT,
-                    "%s: %llu %s at byte %llu do not fit in the %llu bytes that remain; the file "
-                    "is truncated or corrupt",
-                    r->gguf->path, (unsigned long long)count, what, (unsigned long long)r->at,
-                    (unsigned long long)remaining(r));
+    return lp_fail(r->gguf->ctx, LP_FORMAT,
+                   "%s: %llu %s at byte %llu do not fit in the %llu bytes that remain; the file "
+                   "is truncated or corrupt",
+                   r->gguf->path, (unsigned long long)count, what, (unsigned long long)r->at,
+                   (unsigned long long)remaining(r));
 }
 
 static lp_status take(reader* r, void* out, size_t bytes, const char* what) {
@@ -79,10 +79,10 @@ static lp_status take_string(reader* r, lp__string* out, uint64_t limit, const c
     if (status == LP_OK) status = need(r, bytes, what);
     if (status != LP_OK) return status;
     if (bytes > limit) {
-        return lp__fail(r->gguf->ctx, LP_FORMAT,
-                        "%s: %s at byte %llu has %llu bytes; at most %llu are possible",
-                        r->gguf->path, what, (unsigned long long)r->at, (unsigned long long)bytes,
-                        (unsigned long long)limit);
+        return lp_fail(r->gguf->ctx, LP_FORMAT,
+                       "%s: %s at byte %llu has %llu bytes; at most %llu are possible",
+                       r->gguf->path, what, (unsigned long long)r->at, (unsigned long long)bytes,
+                       (unsigned long long)limit);
     }
     char* copy = lp__arena_alloc(&r->gguf->arena, (size_t)bytes + 1);
     if (!copy) return LP_NOMEM;
@@ -98,8 +98,8 @@ static lp_status take_name(reader* r, lp__string* out, uint64_t limit, const cha
     if (status != LP_OK) return status;
     bool good = out->bytes > 0 && !memchr(out->data, '\0', out->bytes);
     if (good && lp__utf8_error(out->data, out->bytes) < 0) return LP_OK;
-    return lp__fail(r->gguf->ctx, LP_FORMAT, "%s: %s at byte %llu is empty or not text",
-                    r->gguf->path, what, (unsigned long long)where);
+    return lp_fail(r->gguf->ctx, LP_FORMAT, "%s: %s at byte %llu is empty or not text",
+                   r->gguf->path, what, (unsigned long long)where);
 }
 
 /* ---- metadata -------------------------------------------------------------------------------- */
@@ -155,13 +155,13 @@ static lp_status take_array(reader* r, lp__gguf_value* v) {
     if (status != LP_OK) return status;
     uint32_t each;
     if (!type_bytes(v->element, &each)) {
-        return lp__fail(g->ctx, LP_FORMAT, "%s: key \"%s\" is an array of the unknown type %u",
-                        g->path, v->key.data, v->element);
+        return lp_fail(g->ctx, LP_FORMAT, "%s: key \"%s\" is an array of the unknown type %u",
+                       g->path, v->key.data, v->element);
     }
     if (v->element == LP__GGUF_ARRAY) {
-        return lp__fail(g->ctx, LP_UNSUPPORTED,
-                        "%s: key \"%s\" is an array of arrays, which is not supported", g->path,
-                        v->key.data);
+        return lp_fail(g->ctx, LP_UNSUPPORTED,
+                       "%s: key \"%s\" is an array of arrays, which is not supported", g->path,
+                       v->key.data);
     }
     if (v->element == LP__GGUF_STRING) return take_strings(r, v);
     status = need_count(r, v->count, each, "elements of an array");
@@ -188,9 +188,9 @@ static lp_status take_number(reader* r, lp__gguf_value* v, uint32_t bytes) {
     }
     if (v->type == LP__GGUF_F64) memcpy(&v->f, &raw, sizeof v->f);
     if (v->type == LP__GGUF_BOOL && raw > 1) {
-        return lp__fail(r->gguf->ctx, LP_FORMAT,
-                        "%s: key \"%s\" is a boolean of value %u; 0 and 1 are possible",
-                        r->gguf->path, v->key.data, (unsigned)raw);
+        return lp_fail(r->gguf->ctx, LP_FORMAT,
+                       "%s: key \"%s\" is a boolean of value %u; 0 and 1 are possible",
+                       r->gguf->path, v->key.data, (unsigned)raw);
     }
     return LP_OK;
 }
@@ -202,8 +202,8 @@ static lp_status take_value(reader* r, lp__gguf_value* v) {
     if (status != LP_OK) return status;
     uint32_t bytes;
     if (!type_bytes(v->type, &bytes)) {
-        return lp__fail(g->ctx, LP_FORMAT, "%s: key \"%s\" has the unknown type %u", g->path,
-                        v->key.data, v->type);
+        return lp_fail(g->ctx, LP_FORMAT, "%s: key \"%s\" has the unknown type %u", g->path,
+                       v->key.data, v->type);
     }
     if (v->type == LP__GGUF_ARRAY) return take_array(r, v);
     if (v->type == LP__GGUF_STRING) return take_string(r, &v->string, UINT64_MAX, "a string");
@@ -213,8 +213,8 @@ static lp_status take_value(reader* r, lp__gguf_value* v) {
 static lp_status read_values(reader* r, uint64_t count) {
     lp__gguf* g = r->gguf;
     if (count > VALUES_LIMIT) {
-        return lp__fail(g->ctx, LP_FORMAT, "%s: %llu keys; at most %d are possible", g->path,
-                        (unsigned long long)count, VALUES_LIMIT);
+        return lp_fail(g->ctx, LP_FORMAT, "%s: %llu keys; at most %d are possible", g->path,
+                       (unsigned long long)count, VALUES_LIMIT);
     }
     lp_status status = need_count(r, count, 8 + 1 + 4 + 1, "keys");
     if (status != LP_OK) return status;
@@ -224,8 +224,8 @@ static lp_status read_values(reader* r, uint64_t count) {
         status = take_value(r, &g->values[i]);
         if (status != LP_OK) return status;
         if (!lp__names_add(&g->value_names, g->values[i].key, (int64_t)i)) {
-            return lp__fail(g->ctx, LP_FORMAT, "%s: key \"%s\" is there twice", g->path,
-                            g->values[i].key.data);
+            return lp_fail(g->ctx, LP_FORMAT, "%s: key \"%s\" is there twice", g->path,
+                           g->values[i].key.data);
         }
         g->value_count++;
     }
@@ -237,15 +237,14 @@ static lp_status read_alignment(lp__gguf* g) {
     const lp__gguf_value* v = lp__gguf_find(g, "general.alignment");
     if (!v) return LP_OK;
     if (v->type != LP__GGUF_U32) {
-        return lp__fail(g->ctx, LP_FORMAT, "%s: key \"general.alignment\" must be of type U32",
-                        g->path);
+        return lp_fail(g->ctx, LP_FORMAT, "%s: key \"general.alignment\" must be of type U32",
+                       g->path);
     }
     g->alignment = (uint32_t)v->u;
     if (g->alignment == 0 || g->alignment > ALIGNMENT_LIMIT ||
         (g->alignment & (g->alignment - 1)) != 0) {
-        return lp__fail(g->ctx, LP_FORMAT,
-                        "%s: alignment %u; a power of two from 1 to %u is needed", g->path,
-                        g->alignment, ALIGNMENT_LIMIT);
+        return lp_fail(g->ctx, LP_FORMAT, "%s: alignment %u; a power of two from 1 to %u is needed",
+                       g->path, g->alignment, ALIGNMENT_LIMIT);
     }
     return LP_OK;
 }
@@ -256,10 +255,10 @@ static lp_status read_alignment(lp__gguf* g) {
 static lp_status measure(const lp__gguf* g, lp__gguf_tensor* t) {
     uint32_t elements, bytes;
     if (!lp__ggml_type_block(t->type, &elements, &bytes)) {
-        return lp__fail(g->ctx, LP_UNSUPPORTED,
-                        "%s: tensor \"%s\" has the type %u, which is not supported; F32, F16, "
-                        "BF16, Q8_0, Q4_0, Q4_1 are",
-                        g->path, t->name.data, t->type);
+        return lp_fail(g->ctx, LP_UNSUPPORTED,
+                       "%s: tensor \"%s\" has the type %u, which is not supported; F32, F16, "
+                       "BF16, Q8_0, Q4_0, Q4_1 are",
+                       g->path, t->name.data, t->type);
     }
     t->cols = t->dims[t->n_dims - 1];
     t->rows = 1;
@@ -269,17 +268,17 @@ static lp_status measure(const lp__gguf* g, lp__gguf_tensor* t) {
     int64_t count;
     fits = fits && lp__mul_ok(t->rows, t->cols, &count);
     if (t->cols % elements != 0) {
-        return lp__fail(g->ctx, LP_FORMAT,
-                        "%s: tensor \"%s\" has rows of %lld, no multiple of the %u of a %s block",
-                        g->path, t->name.data, (long long)t->cols, elements,
-                        lp__ggml_type_name(t->type));
+        return lp_fail(g->ctx, LP_FORMAT,
+                       "%s: tensor \"%s\" has rows of %lld, no multiple of the %u of a %s block",
+                       g->path, t->name.data, (long long)t->cols, elements,
+                       lp__ggml_type_name(t->type));
     }
     fits = fits && lp__mul_ok((uint64_t)(t->cols / elements), bytes, &t->row_bytes);
     fits = fits && lp__mul_ok(t->row_bytes, (uint64_t)t->rows, &t->bytes);
     if (fits) return LP_OK;
-    return lp__fail(g->ctx, LP_FORMAT,
-                    "%s: the size of tensor \"%s\" overflows; the file is corrupt", g->path,
-                    t->name.data);
+    return lp_fail(g->ctx, LP_FORMAT,
+                   "%s: the size of tensor \"%s\" overflows; the file is corrupt", g->path,
+                   t->name.data);
 }
 
 static lp_status take_tensor(reader* r, lp__gguf_tensor* t) {
@@ -289,9 +288,9 @@ static lp_status take_tensor(reader* r, lp__gguf_tensor* t) {
     if (status == LP_OK) status = take_u32(r, &n_dims, "the dimensions of a tensor");
     if (status != LP_OK) return status;
     if (n_dims < 1 || n_dims > 4) {
-        return lp__fail(g->ctx, LP_FORMAT,
-                        "%s: tensor \"%s\" has %u dimensions; 1 to 4 are possible", g->path,
-                        t->name.data, n_dims);
+        return lp_fail(g->ctx, LP_FORMAT,
+                       "%s: tensor \"%s\" has %u dimensions; 1 to 4 are possible", g->path,
+                       t->name.data, n_dims);
     }
     t->n_dims = (int)n_dims;
     for (int d = t->n_dims - 1; d >= 0; d--) {
@@ -299,8 +298,8 @@ static lp_status take_tensor(reader* r, lp__gguf_tensor* t) {
         status = take_u64(r, &size, "a dimension of a tensor");
         if (status != LP_OK) return status;
         if (size < 1 || size > INT64_MAX) {
-            return lp__fail(g->ctx, LP_FORMAT, "%s: tensor \"%s\" has a dimension of %llu", g->path,
-                            t->name.data, (unsigned long long)size);
+            return lp_fail(g->ctx, LP_FORMAT, "%s: tensor \"%s\" has a dimension of %llu", g->path,
+                           t->name.data, (unsigned long long)size);
         }
         t->dims[d] = (int64_t)size;
     }
@@ -321,21 +320,21 @@ static lp_status place_tensors(lp__gguf* g, uint64_t directory_end) {
     for (int64_t i = 0; i < g->tensor_count; i++) {
         lp__gguf_tensor* t = &g->tensors[i];
         if (t->offset > available || t->bytes > available - t->offset) {
-            return lp__fail(g->ctx, LP_FORMAT,
-                            "%s: tensor \"%s\" (%llu bytes at %llu of the data) goes past the end "
-                            "of the file; it is truncated or corrupt",
-                            g->path, t->name.data, (unsigned long long)t->bytes,
-                            (unsigned long long)t->offset);
+            return lp_fail(g->ctx, LP_FORMAT,
+                           "%s: tensor \"%s\" (%llu bytes at %llu of the data) goes past the end "
+                           "of the file; it is truncated or corrupt",
+                           g->path, t->name.data, (unsigned long long)t->bytes,
+                           (unsigned long long)t->offset);
         }
         if ((t->offset & mask) != 0) {
-            return lp__fail(
+            return lp_fail(
                 g->ctx, LP_FORMAT,
                 "%s: tensor \"%s\" is at %llu of the data, no multiple of the alignment %u",
                 g->path, t->name.data, (unsigned long long)t->offset, g->alignment);
         }
         if (t->offset < previous_end) {
-            return lp__fail(g->ctx, LP_FORMAT, "%s: tensor \"%s\" overlaps the one before it",
-                            g->path, t->name.data);
+            return lp_fail(g->ctx, LP_FORMAT, "%s: tensor \"%s\" overlaps the one before it",
+                           g->path, t->name.data);
         }
         previous_end = t->offset + t->bytes;
         t->offset += g->data_offset;
@@ -346,8 +345,8 @@ static lp_status place_tensors(lp__gguf* g, uint64_t directory_end) {
 static lp_status read_tensors(reader* r, uint64_t count) {
     lp__gguf* g = r->gguf;
     if (count > TENSORS_LIMIT) {
-        return lp__fail(g->ctx, LP_FORMAT, "%s: %llu tensors; at most %d are possible", g->path,
-                        (unsigned long long)count, TENSORS_LIMIT);
+        return lp_fail(g->ctx, LP_FORMAT, "%s: %llu tensors; at most %d are possible", g->path,
+                       (unsigned long long)count, TENSORS_LIMIT);
     }
     lp_status status = need_count(r, count, 8 + 1 + 4 + 8 + 4 + 8, "tensors");
     if (status != LP_OK) return status;
@@ -357,8 +356,8 @@ static lp_status read_tensors(reader* r, uint64_t count) {
         status = take_tensor(r, &g->tensors[i]);
         if (status != LP_OK) return status;
         if (!lp__names_add(&g->tensor_names, g->tensors[i].name, (int64_t)i)) {
-            return lp__fail(g->ctx, LP_FORMAT, "%s: tensor \"%s\" is there twice", g->path,
-                            g->tensors[i].name.data);
+            return lp_fail(g->ctx, LP_FORMAT, "%s: tensor \"%s\" is there twice", g->path,
+                           g->tensors[i].name.data);
         }
         g->tensor_count++;
     }
@@ -373,18 +372,18 @@ static lp_status read_header(reader* r, uint64_t* tensors, uint64_t* values) {
     lp_status status = take(r, magic, 4, "the magic number");
     if (status != LP_OK) return status;
     if (memcmp(magic, "GGUF", 4) != 0) {
-        return lp__fail(g->ctx, LP_FORMAT,
-                        "%s: this is no GGUF file: it does not start with \"GGUF\"", g->path);
+        return lp_fail(g->ctx, LP_FORMAT,
+                       "%s: this is no GGUF file: it does not start with \"GGUF\"", g->path);
     }
     status = take_u32(r, &g->version, "the version");
     if (status != LP_OK) return status;
     if (g->version != 0 && (g->version & 0xffffu) == 0) {
-        return lp__fail(g->ctx, LP_UNSUPPORTED,
-                        "%s: a big-endian GGUF file; convert it to little-endian", g->path);
+        return lp_fail(g->ctx, LP_UNSUPPORTED,
+                       "%s: a big-endian GGUF file; convert it to little-endian", g->path);
     }
     if (g->version != 2 && g->version != 3) {
-        return lp__fail(g->ctx, LP_UNSUPPORTED, "%s: GGUF version %u is not supported; 2 and 3 are",
-                        g->path, g->version);
+        return lp_fail(g->ctx, LP_UNSUPPORTED, "%s: GGUF version %u is not supported; 2 and 3 are",
+                       g->path, g->version);
     }
     status = take_u64(r, tensors, "the number of tensors");
     return status == LP_OK ? take_u64(r, values, "the number of keys") : status;

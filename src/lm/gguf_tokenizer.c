@@ -11,8 +11,8 @@ static lp_status optional_id(const lp__gguf* gguf, const char* key, int32_t* out
     lp_status status = lp__gguf_u32_if(gguf, key, &id);
     if (status != LP_OK || id == UINT32_MAX) return status;
     if (id > INT32_MAX)
-        return lp__fail(gguf->ctx, LP_FORMAT, "%s: key \"%s\" is %u, which is no token", gguf->path,
-                        key, id);
+        return lp_fail(gguf->ctx, LP_FORMAT, "%s: key \"%s\" is %u, which is no token", gguf->path,
+                       key, id);
     *out = (int32_t)id;
     return LP_OK;
 }
@@ -22,19 +22,19 @@ static lp_status read_spec(const lp__gguf* gguf, lp__tokenizer_spec* spec) {
     lp_status status = lp__gguf_string(gguf, KEY("model"), &model);
     if (status != LP_OK) return status;
     if (!lp__string_equal(model, lp__string_of("gpt2"))) {
-        return lp__fail(gguf->ctx, LP_UNSUPPORTED,
-                        "%s: tokenizer \"%.80s\" is not supported; byte-level BPE (\"gpt2\") is",
-                        gguf->path, model.data);
+        return lp_fail(gguf->ctx, LP_UNSUPPORTED,
+                       "%s: tokenizer \"%.80s\" is not supported; byte-level BPE (\"gpt2\") is",
+                       gguf->path, model.data);
     }
     if (!lp__gguf_find(gguf, KEY("merges"))) {
-        return lp__fail(gguf->ctx, LP_FORMAT,
-                        "%s: the tokenizer has no merges (key \"" KEY("merges") "\")", gguf->path);
+        return lp_fail(gguf->ctx, LP_FORMAT,
+                       "%s: the tokenizer has no merges (key \"" KEY("merges") "\")", gguf->path);
     }
     if (!lp__gguf_find(gguf, KEY("pre"))) {
-        return lp__fail(gguf->ctx, LP_UNSUPPORTED,
-                        "%s: the file does not name its pre-tokenizer (key \"" KEY(
-                            "pre") "\"); convert the model again",
-                        gguf->path);
+        return lp_fail(gguf->ctx, LP_UNSUPPORTED,
+                       "%s: the file does not name its pre-tokenizer (key \"" KEY(
+                           "pre") "\"); convert the model again",
+                       gguf->path);
     }
     int64_t kind_count = 0;
     status = lp__gguf_strings(gguf, KEY("tokens"), &spec->tokens, &spec->token_count);
@@ -44,8 +44,8 @@ static lp_status read_spec(const lp__gguf* gguf, lp__tokenizer_spec* spec) {
     if (status == LP_OK && lp__gguf_find(gguf, KEY("token_type"))) {
         status = lp__gguf_i32s(gguf, KEY("token_type"), &spec->kinds, &kind_count);
         if (status == LP_OK && kind_count != spec->token_count) {
-            status = lp__fail(gguf->ctx, LP_FORMAT, "%s: %lld tokens, but %lld token types",
-                              gguf->path, (long long)spec->token_count, (long long)kind_count);
+            status = lp_fail(gguf->ctx, LP_FORMAT, "%s: %lld tokens, but %lld token types",
+                             gguf->path, (long long)spec->token_count, (long long)kind_count);
         }
     }
     if (status == LP_OK) status = optional_id(gguf, KEY("bos_token_id"), &spec->bos);

@@ -8,12 +8,12 @@ static lp_status read_size(const lp_model* m, const char* key, int64_t* out) {
     uint32_t value;
     lp_status status = lp__gguf_u32(m->gguf, key, &value);
     if (status == LP_NOT_FOUND)
-        return lp__fail(m->ctx, LP_FORMAT, "%s: the metadata lacks %s: this is not a whole model",
-                        m->gguf->path, key);
+        return lp_fail(m->ctx, LP_FORMAT, "%s: the metadata lacks %s: this is not a whole model",
+                       m->gguf->path, key);
     if (status != LP_OK) return status;
     if (value == 0 || value > 1u << 24)
-        return lp__fail(m->ctx, LP_FORMAT, "%s: %s is %u, which is no size of a model",
-                        m->gguf->path, key, (unsigned)value);
+        return lp_fail(m->ctx, LP_FORMAT, "%s: %s is %u, which is no size of a model",
+                       m->gguf->path, key, (unsigned)value);
     *out = (int64_t)value;
     return LP_OK;
 }
@@ -49,23 +49,23 @@ static lp_status read_shape(lp_model* m) {
     s->vocab = lp_tokenizer_size(m->tokenizer);
     if (s->kv_heads == 0 || s->heads % s->kv_heads || s->head_dim <= 0 || s->head_dim % 2 ||
         s->head_dim > 1 << 20 || (!head_dim && s->width % s->heads))
-        return lp__fail(
+        return lp_fail(
             m->ctx, LP_FORMAT, "%s: %lld heads, %lld key-value heads and width %lld do not fit",
             m->gguf->path, (long long)s->heads, (long long)s->kv_heads, (long long)s->width);
     if (rope_dims && (int64_t)rope_dims != s->head_dim)
-        return lp__fail(m->ctx, LP_UNSUPPORTED,
-                        "%s: rotary embedding of %u of %lld dimensions is not supported",
-                        m->gguf->path, (unsigned)rope_dims, (long long)s->head_dim);
+        return lp_fail(m->ctx, LP_UNSUPPORTED,
+                       "%s: rotary embedding of %u of %lld dimensions is not supported",
+                       m->gguf->path, (unsigned)rope_dims, (long long)s->head_dim);
     if (!(eps > 0 && eps < 1) || !(base > 0 && base < 1e12f))
-        return lp__fail(m->ctx, LP_FORMAT, "%s: norm epsilon %g or rotary base %g is out of range",
-                        m->gguf->path, (double)eps, (double)base);
+        return lp_fail(m->ctx, LP_FORMAT, "%s: norm epsilon %g or rotary base %g is out of range",
+                       m->gguf->path, (double)eps, (double)base);
     if (lp__gguf_find(m->gguf, "llama.rope.scaling.type") ||
         lp__gguf_tensor_find(m->gguf, "rope_freqs.weight"))
-        return lp__fail(m->ctx, LP_UNSUPPORTED, "%s: scaled rotary embeddings are not supported",
-                        m->gguf->path);
+        return lp_fail(m->ctx, LP_UNSUPPORTED, "%s: scaled rotary embeddings are not supported",
+                       m->gguf->path);
     if (lp__gguf_find(m->gguf, "llama.expert_count"))
-        return lp__fail(m->ctx, LP_UNSUPPORTED, "%s: mixtures of experts are not supported",
-                        m->gguf->path);
+        return lp_fail(m->ctx, LP_UNSUPPORTED, "%s: mixtures of experts are not supported",
+                       m->gguf->path);
     s->tied = !lp__gguf_tensor_find(m->gguf, "output.weight");
     for (int64_t i = 0; i < m->gguf->tensor_count; i++)
         s->parameters += m->gguf->tensors[i].rows * m->gguf->tensors[i].cols;
@@ -76,29 +76,28 @@ static lp_status read_architecture(lp_model* m) {
     lp__string architecture = {0}, name = {0};
     lp_status status = lp__gguf_string(m->gguf, "general.architecture", &architecture);
     if (status == LP_NOT_FOUND)
-        return lp__fail(m->ctx, LP_FORMAT, "%s: the metadata lacks general.architecture",
-                        m->gguf->path);
+        return lp_fail(m->ctx, LP_FORMAT, "%s: the metadata lacks general.architecture",
+                       m->gguf->path);
     if (status != LP_OK) return status;
     if (strcmp(architecture.data, "llama") != 0)
-        return lp__fail(m->ctx, LP_UNSUPPORTED,
-                        "%s: architecture \"%.60s\" is not supported; supported: llama",
-                        m->gguf->path, architecture.data);
+        return lp_fail(m->ctx, LP_UNSUPPORTED,
+                       "%s: architecture \"%.60s\" is not supported; supported: llama",
+                       m->gguf->path, architecture.data);
     m->shape.architecture = "llama";
     m->shape.name = "";
     if (lp__gguf_find(m->gguf, "general.name")) {
         status = lp__gguf_string(m->gguf, "general.name", &name);
         if (status != LP_OK) return status;
         if (lp__utf8_error(name.data, name.bytes) >= 0)
-            return lp__fail(m->ctx, LP_FORMAT,
-                            "%s: general.name is not UTF-8: the metadata is damaged",
-                            m->gguf->path);
+            return lp_fail(m->ctx, LP_FORMAT,
+                           "%s: general.name is not UTF-8: the metadata is damaged", m->gguf->path);
         m->shape.name = name.data;
     }
     return LP_OK;
 }
 
 lp_status lp__model_part(lp_ctx* ctx, lp_status status) {
-    return status == LP_NOT_FOUND ? lp__fail(ctx, LP_FORMAT, "%s", lp_error(ctx)) : status;
+    return status == LP_NOT_FOUND ? lp_fail(ctx, LP_FORMAT, "%s", lp_error(ctx)) : status;
 }
 
 lp_status lp_model_open(lp_ctx* ctx, const char* path, lp_model** out) {

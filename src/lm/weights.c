@@ -52,7 +52,7 @@ static lp_tensor* block_field(lp__llama_block* block, const block_row* row) {
 }
 
 static lp_status stopped(lp_ctx* ctx) {
-    return lp_cancelled(ctx) ? lp__fail(ctx, LP_CANCELLED, "cancelled") : LP_OK;
+    return lp_cancelled(ctx) ? lp_fail(ctx, LP_CANCELLED, "cancelled") : LP_OK;
 }
 
 /* Memory comes filled with zeros, which takes its time: between two layers it looks whether to
@@ -159,12 +159,12 @@ static lp_status read_tensor(const lp_model* m, const char* gguf_name, bool rota
         if (status == LP_OK) status = lp__gguf_rows(m->gguf, tensor, i, n, x);
         const int64_t bad = status == LP_OK ? first_bad(x, n * cols) : -1;
         if (bad >= 0)
-            status = lp__fail(m->ctx, LP_FORMAT,
-                              "%s: tensor \"%s\" has %s at [%lld, %lld]: the file is damaged, or "
-                              "its training has "
-                              "diverged",
-                              m->gguf->path, gguf_name, isnan(x[bad]) ? "a NaN" : "an infinity",
-                              (long long)(i + bad / cols), (long long)(bad % cols));
+            status = lp_fail(m->ctx, LP_FORMAT,
+                             "%s: tensor \"%s\" has %s at [%lld, %lld]: the file is damaged, or "
+                             "its training has "
+                             "diverged",
+                             m->gguf->path, gguf_name, isnan(x[bad]) ? "a NaN" : "an infinity",
+                             (long long)(i + bad / cols), (long long)(bad % cols));
     }
     if (status == LP_OK && rotary)
         status = unrotate(m->ctx, to->rows, cols, m->shape.head_dim, lp_f32(to));
@@ -175,10 +175,10 @@ static lp_status read_tensor(const lp_model* m, const char* gguf_name, bool rota
 static lp_status check_count(const lp_model* m) {
     const int64_t want = m->shape.layers * BLOCK_ROWS + 2 + !m->shape.tied;
     if (m->gguf->tensor_count == want) return LP_OK;
-    return lp__fail(m->ctx, LP_UNSUPPORTED,
-                    "%s: %lld tensors, but a Llama model of %lld layers without biases has %lld",
-                    m->gguf->path, (long long)m->gguf->tensor_count, (long long)m->shape.layers,
-                    (long long)want);
+    return lp_fail(m->ctx, LP_UNSUPPORTED,
+                   "%s: %lld tensors, but a Llama model of %lld layers without biases has %lld",
+                   m->gguf->path, (long long)m->gguf->tensor_count, (long long)m->shape.layers,
+                   (long long)want);
 }
 
 /* Shapes are compared with the file when it is opened, so that a claim in the metadata costs
@@ -277,10 +277,9 @@ static lp_status save_config(const lp_model* m, const char* folder) {
     json_decref(config);
     char* path = lp__path(m->ctx, folder, "config.json");
     lp__writer writer;
-    lp_status status =
-        text && path
-            ? lp__writer_open(m->ctx, &writer, path)
-            : lp__fail(m->ctx, LP_NOMEM, "out of memory while writing %s/config.json", folder);
+    lp_status status = text && path ? lp__writer_open(m->ctx, &writer, path)
+                                    : lp_fail(m->ctx, LP_NOMEM,
+                                              "out of memory while writing %s/config.json", folder);
     if (status == LP_OK) {
         lp__writer_write(&writer, text, strlen(text));
         lp__writer_write(&writer, "\n", 1);

@@ -22,7 +22,7 @@ static double dot(int64_t n, const double* x, const double* y) {
  * Gram-Schmidt). The diagonal of R is positive, as after torch's correction of signs. */
 static lp_status orthonormalise(lp_ctx* ctx, int64_t n, int64_t m, double* v) {
     for (int64_t i = 0; i < n; i++) {
-        if (lp_cancelled(ctx)) return lp__fail(ctx, LP_CANCELLED, "cancelled");
+        if (lp_cancelled(ctx)) return lp_fail(ctx, LP_CANCELLED, "cancelled");
         double* x = v + i * m;
         for (int64_t j = 0; j < i; j++) {
             const double* y = v + j * m;

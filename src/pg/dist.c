@@ -24,9 +24,9 @@ static lp_tensor sample_categorical(lp_tape* t, lp_tensor log_p, lp_rng* rng) {
                                    : lp_rng_choice_f32(rng, lp_f32(p) + i * p->cols, p->cols);
         if (choice < 0)
             return lp__tape_fail(
-                t, lp__fail(t->ctx, LP_NONFINITE,
-                            "row %lld has no finite positive probability to sample from",
-                            (long long)i));
+                t, lp_fail(t->ctx, LP_NONFINITE,
+                           "row %lld has no finite positive probability to sample from",
+                           (long long)i));
         ((int32_t*)a->t.data)[i] = (int32_t)choice;
     }
     return &a->t;

@@ -157,7 +157,7 @@ lp_status lp_options_save(lp_ctx* ctx, const lp_options* options, const lp_setti
     const bool failed = !f || ferror(f);
     lp_status status = LP_OK;
     if ((f && fclose(f) != 0) || failed)
-        status = lp__fail(ctx, LP_NOMEM, "out of memory while writing %s", path);
+        status = lp_fail(ctx, LP_NOMEM, "out of memory while writing %s", path);
     lp__writer writer;
     if (status == LP_OK) status = lp__writer_open(ctx, &writer, path);
     if (status == LP_OK) {

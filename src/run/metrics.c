@@ -29,7 +29,7 @@ lp_status lp_metrics_append(lp_ctx* ctx, const char* path, const lp_metric* metr
     json_t* root = object(metrics, count);
     char* line = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(root);
-    if (!line) return lp__fail(ctx, LP_NOMEM, "out of memory while writing %s", path);
+    if (!line) return lp_fail(ctx, LP_NOMEM, "out of memory while writing %s", path);
     /* one write for the line and its end: a crash leaves whole lines */
     const size_t length = strlen(line);
     char* whole = lp__alloc(ctx, length + 1);

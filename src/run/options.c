@@ -100,8 +100,8 @@ static lp_status unknown(lp_ctx* ctx, lp_scope scope, const char* name, size_t l
     }
     const char* nearest = lp_nearest(word, names, count);
     return nearest
-               ? lp__fail(ctx, LP_INVALID, "unknown option --%s; did you mean --%s?", word, nearest)
-               : lp__fail(ctx, LP_INVALID, "unknown option --%s; see --help", word);
+               ? lp_fail(ctx, LP_INVALID, "unknown option --%s; did you mean --%s?", word, nearest)
+               : lp_fail(ctx, LP_INVALID, "unknown option --%s; see --help", word);
 }
 
 /* Whether a text is a number as people write it: a sign, digits and, if it need not be whole, a
@@ -150,19 +150,19 @@ double lp__schedule_read(const char* text, bool* linear) {
 }
 
 static lp_status outside(lp_ctx* ctx, const option* o, const char* text) {
-    return lp__fail(ctx, LP_INVALID, "--%s is %.60s: it must lie in [%.15g, %.15g]", o->name, text,
-                    o->low, o->high);
+    return lp_fail(ctx, LP_INVALID, "--%s is %.60s: it must lie in [%.15g, %.15g]", o->name, text,
+                   o->low, o->high);
 }
 
 static lp_status check_schedule(lp_ctx* ctx, const option* o, const char* text) {
     bool linear;
     const char* number = schedule_number(text, &linear);
     if (!is_decimal(number, false))
-        return lp__fail(ctx, LP_INVALID,
-                        "--%s is \"%.60s\": it must be a number in decimal digits (0.001), or lin_ "
-                        "and a number "
-                        "(lin_0.001), which falls to 0 with the steps that are left",
-                        o->name, text);
+        return lp_fail(ctx, LP_INVALID,
+                       "--%s is \"%.60s\": it must be a number in decimal digits (0.001), or lin_ "
+                       "and a number "
+                       "(lin_0.001), which falls to 0 with the steps that are left",
+                       o->name, text);
     const double x = strtod(number, NULL);
     return x >= o->low && x <= o->high ? LP_OK : outside(ctx, o, text);
 }
@@ -184,7 +184,7 @@ static lp_status check_ints(lp_ctx* ctx, const option* o, const char* text) {
     int64_t value;
     for (const char* at = *text ? text : NULL; at;) { /* an empty list is one, too */
         if (next_int(o, &at, &value)) continue;
-        return lp__fail(
+        return lp_fail(
             ctx, LP_INVALID,
             "--%s is \"%.60s\": it must be whole numbers in [%lld, %lld] with a comma in between",
             o->name, text, (long long)o->least, (long long)o->most);
@@ -196,20 +196,20 @@ static lp_status check_value(lp_ctx* ctx, const option* o, const char* text) {
     if (o->type == SCHEDULE) return check_schedule(ctx, o, text);
     if (o->type == INTS) return check_ints(ctx, o, text);
     if (o->type == FLAG && strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
-        return lp__fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be true or false", o->name,
-                        text);
+        return lp_fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be true or false", o->name,
+                       text);
     if (o->type == CHOICE && word_index(o->argument, text) < 0)
-        return lp__fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be one of %s", o->name, text,
-                        o->argument);
+        return lp_fail(ctx, LP_INVALID, "--%s is \"%.60s\": it must be one of %s", o->name, text,
+                       o->argument);
     if ((o->type == INT || o->type == REAL) && !is_decimal(text, o->type == INT))
-        return lp__fail(ctx, LP_INVALID,
-                        "--%s is \"%.60s\": it must be a %snumber in decimal digits", o->name, text,
-                        o->type == INT ? "whole " : "");
+        return lp_fail(ctx, LP_INVALID,
+                       "--%s is \"%.60s\": it must be a %snumber in decimal digits", o->name, text,
+                       o->type == INT ? "whole " : "");
     errno = 0; /* ERANGE: past int64, which some ranges reach to */
     const long long whole = o->type == INT ? strtoll(text, NULL, 10) : 0;
     if (o->type == INT && (errno || whole < o->least || whole > o->most))
-        return lp__fail(ctx, LP_INVALID, "--%s is %.60s: it must lie in [%lld, %lld]", o->name,
-                        text, (long long)o->least, (long long)o->most);
+        return lp_fail(ctx, LP_INVALID, "--%s is %.60s: it must lie in [%lld, %lld]", o->name, text,
+                       (long long)o->least, (long long)o->most);
     const double real = o->type == REAL ? strtod(text, NULL) : 0;
     return o->type == REAL && !(real >= o->low && real <= o->high) ? outside(ctx, o, text) : LP_OK;
 }
@@ -226,10 +226,10 @@ static lp_status parse_one(lp_options* options, int argc, char* const* argv, int
         index = find(options->scope, name + 3, length - 3);
         if (index >= 0 && table[index].type != FLAG) index = -1;
         if (index >= 0 && equals)
-            return lp__fail(options->ctx, LP_INVALID,
-                            "--no-%s takes no value; --%s=%.60s says it without \"no\"",
-                            table[index].name, table[index].name,
-                            strcmp(text, "false") == 0 ? "true" : "false");
+            return lp_fail(options->ctx, LP_INVALID,
+                           "--no-%s takes no value; --%s=%.60s says it without \"no\"",
+                           table[index].name, table[index].name,
+                           strcmp(text, "false") == 0 ? "true" : "false");
         if (index >= 0) text = "false";
     }
     if (index < 0) return unknown(options->ctx, options->scope, name, length);
@@ -237,14 +237,14 @@ static lp_status parse_one(lp_options* options, int argc, char* const* argv, int
     if (!text && o->type == FLAG) text = "true";
     if (!text) {
         if (*at + 1 >= argc)
-            return lp__fail(options->ctx, LP_INVALID, "--%s needs a value: %s", o->name,
-                            o->argument);
+            return lp_fail(options->ctx, LP_INVALID, "--%s needs a value: %s", o->name,
+                           o->argument);
         text = argv[++*at];
     }
     lp_status status = check_value(options->ctx, o, text);
     if (status != LP_OK) return status;
     if (o->type != LIST && lp_options_given(options, o->name))
-        return lp__fail(options->ctx, LP_INVALID, "--%s is given twice", o->name);
+        return lp_fail(options->ctx, LP_INVALID, "--%s is given twice", o->name);
     options->items[options->count++] = (given){index, text};
     return LP_OK;
 }
@@ -271,8 +271,8 @@ lp_status lp_options_parse(lp_ctx* ctx, lp_scope scope, int argc, char* const* a
     for (int i = 0; status == LP_OK && i < argc; i++) {
         if (words_only || strncmp(argv[i], "--", 2) != 0) {
             if (!words_only && argv[i][0] == '-' && argv[i][1] != 0) {
-                status = lp__fail(ctx, LP_INVALID, "unknown option %.60s: options begin with --",
-                                  argv[i]);
+                status = lp_fail(ctx, LP_INVALID, "unknown option %.60s: options begin with --",
+                                 argv[i]);
             } else {
                 options->items[options->count++] = (given){-1, argv[i]};
             }

@@ -19,9 +19,9 @@ lp_status lp__kv_reshape(lp_kv* kv, int32_t slots, int64_t capacity) {
     if (!lp__mul_ok((size_t)kv->layers, (size_t)kv->width, &floats) ||
         !lp__mul_ok(floats, (size_t)slots, &floats) ||
         !lp__mul_ok(floats, (size_t)capacity, &floats) || floats > SIZE_MAX / (4 * sizeof(float)))
-        return lp__fail(ctx, LP_NOMEM,
-                        "a key-value cache of %d sequences of %lld tokens is too large", (int)slots,
-                        (long long)capacity);
+        return lp_fail(ctx, LP_NOMEM,
+                       "a key-value cache of %d sequences of %lld tokens is too large", (int)slots,
+                       (long long)capacity);
     if ((size_t)slots > kv->slot_room) {
         const size_t n = lp__grown((size_t)slots, kv->slot_room);
         lp__free(ctx, kv->length);

@@ -178,17 +178,17 @@ static lp_status nonfinite(const lp_optim* optim) {
             for (int64_t col = 0; col < x->cols; col++) {
                 const double g = lp_grad_at(x, row, col);
                 if (!isfinite(g))
-                    return lp__fail(optim->params->ctx, LP_NONFINITE,
-                                    "the gradient of %s is %g at [%lld, %lld]: the step is "
-                                    "refused, nothing moved; lower the "
-                                    "learning rate, or look for NaN in the inputs",
-                                    lp_params_name(optim->params, i), isnan(g) ? fabs(g) : g,
-                                    (long long)row, (long long)col);
+                    return lp_fail(optim->params->ctx, LP_NONFINITE,
+                                   "the gradient of %s is %g at [%lld, %lld]: the step is "
+                                   "refused, nothing moved; lower the "
+                                   "learning rate, or look for NaN in the inputs",
+                                   lp_params_name(optim->params, i), isnan(g) ? fabs(g) : g,
+                                   (long long)row, (long long)col);
             }
         }
     }
-    return lp__fail(optim->params->ctx, LP_NONFINITE,
-                    "the gradient norm is not finite: the step is refused");
+    return lp_fail(optim->params->ctx, LP_NONFINITE,
+                   "the gradient norm is not finite: the step is refused");
 }
 
 lp_status lp_optim_step(lp_optim* optim, double* grad_norm) {

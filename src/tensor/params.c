@@ -91,8 +91,8 @@ lp_tensor lp_param(lp_params* params, const char* name, int64_t rows, int64_t co
         return NULL;
     size_t count;
     if (!lp__mul_ok((size_t)rows, (size_t)cols, &count)) {
-        lp__fail(params->ctx, LP_NOMEM, "parameter %s of %lld x %lld is too large", name,
-                 (long long)rows, (long long)cols);
+        lp_fail(params->ctx, LP_NOMEM, "parameter %s of %lld x %lld is too large", name,
+                (long long)rows, (long long)cols);
         return no_memory(params);
     }
     void* data = lp__calloc(params->ctx, count, lp__dtype_bytes(params->type));
@@ -277,7 +277,7 @@ lp_status lp_params_copy(lp_params* to, const lp_params* from) {
     const char* name = first_missing(to, from);
     if (!name) name = first_missing(from, to);
     if (name)
-        return lp__fail(
+        return lp_fail(
             to->ctx, LP_INVALID,
             "nothing is copied: parameter %s is in one set only, or its shape or type differs",
             name);

@@ -87,7 +87,7 @@ lp_status lp_params_save(const lp_params* params, const char* path, const char* 
     char* header = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     lp_status status = header ? write_file(ctx, path, entries, n, header)
-                              : lp__fail(ctx, LP_NOMEM, "out of memory while writing %s", path);
+                              : lp_fail(ctx, LP_NOMEM, "out of memory while writing %s", path);
     free(header);
     lp__free(ctx, entries);
     return status;

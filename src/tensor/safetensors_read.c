@@ -13,7 +13,7 @@ struct lp__safetensors {
 };
 
 static lp_status malformed(const lp__safetensors* f, const char* what) {
-    return lp__fail(f->ctx, LP_FORMAT, "%s: %s: this is no whole safetensors file", f->path, what);
+    return lp_fail(f->ctx, LP_FORMAT, "%s: %s: this is no whole safetensors file", f->path, what);
 }
 
 /* The last tensor ends where the file does. */
@@ -99,15 +99,15 @@ lp_status lp__safetensors_shape(const lp__safetensors* f, const char* name, int6
     const json_t* shape = json_object_get(json_object_get(f->header, name), "shape");
     const size_t dims = json_array_size(shape);
     *rows = 1;
-    if (!shape) return lp__fail(f->ctx, LP_FORMAT, "%s: there is no tensor %s", f->path, name);
+    if (!shape) return lp_fail(f->ctx, LP_FORMAT, "%s: there is no tensor %s", f->path, name);
     if (dims < 1 || dims > 2 || !size_of(json_array_get(shape, dims - 1), cols) ||
         (dims == 2 && !size_of(json_array_get(shape, 0), rows)))
-        return lp__fail(f->ctx, LP_FORMAT, "%s: tensor %s is no vector and no matrix", f->path,
-                        name);
+        return lp_fail(f->ctx, LP_FORMAT, "%s: tensor %s is no vector and no matrix", f->path,
+                       name);
     int64_t numbers; /* compared with the file here, before anyone asks for memory */
     if (!lp__mul_ok(*rows, *cols, &numbers) || (uint64_t)numbers > f->size)
-        return lp__fail(f->ctx, LP_FORMAT, "%s: tensor %s of %lld x %lld is larger than the file",
-                        f->path, name, (long long)*rows, (long long)*cols);
+        return lp_fail(f->ctx, LP_FORMAT, "%s: tensor %s of %lld x %lld is larger than the file",
+                       f->path, name, (long long)*rows, (long long)*cols);
     return LP_OK;
 }
 
@@ -119,16 +119,16 @@ lp_status lp__safetensors_read(const lp__safetensors* f, const char* name, lp_te
     const json_t* offsets = json_object_get(entry, "data_offsets");
     const char* type = json_string_value(json_object_get(entry, "dtype"));
     if (!type || strcmp(type, "F32") != 0)
-        return lp__fail(f->ctx, LP_UNSUPPORTED, "%s: tensor %s is of type %.16s, not F32", f->path,
-                        name, type ? type : "?");
+        return lp_fail(f->ctx, LP_UNSUPPORTED, "%s: tensor %s is of type %.16s, not F32", f->path,
+                       name, type ? type : "?");
     if (rows != to->rows || cols != to->cols)
-        return lp__fail(f->ctx, LP_FORMAT, "%s: tensor %s is %lld x %lld, not %lld x %lld", f->path,
-                        name, (long long)rows, (long long)cols, (long long)to->rows,
-                        (long long)to->cols);
+        return lp_fail(f->ctx, LP_FORMAT, "%s: tensor %s is %lld x %lld, not %lld x %lld", f->path,
+                       name, (long long)rows, (long long)cols, (long long)to->rows,
+                       (long long)to->cols);
     if (!size_of(json_array_get(offsets, 0), &begin) ||
         !size_of(json_array_get(offsets, 1), &end) ||
         end - begin != rows * cols * (int64_t)sizeof(float) || (uint64_t)end > f->size - f->data)
-        return lp__fail(f->ctx, LP_FORMAT, "%s: tensor %s lies outside of the file", f->path, name);
+        return lp_fail(f->ctx, LP_FORMAT, "%s: tensor %s lies outside of the file", f->path, name);
     return lp__file_read(f->ctx, f->fd, f->path, lp_f32(to), (size_t)(end - begin),
                          f->data + (uint64_t)begin);
 }

@@ -48,7 +48,7 @@ void* lp__tape_alloc(lp_tape* tape, size_t bytes) {
 static lp__node* node_create(lp_tape* tape, lp_dtype type, int64_t rows, int64_t cols) {
     if (tape->status != LP_OK) return NULL;
     if (lp_cancelled(tape->ctx)) {
-        lp__tape_fail(tape, lp__fail(tape->ctx, LP_CANCELLED, "cancelled"));
+        lp__tape_fail(tape, lp_fail(tape->ctx, LP_CANCELLED, "cancelled"));
         return NULL;
     }
     size_t bytes;
@@ -58,8 +58,8 @@ static lp__node* node_create(lp_tape* tape, lp_dtype type, int64_t rows, int64_t
     }
     if (!lp__mul_ok((size_t)rows, (size_t)cols, &bytes) ||
         !lp__mul_ok(bytes, lp__dtype_bytes(type), &bytes)) {
-        lp__tape_fail(tape, lp__fail(tape->ctx, LP_NOMEM, "a tensor of %lld x %lld is too large",
-                                     (long long)rows, (long long)cols));
+        lp__tape_fail(tape, lp_fail(tape->ctx, LP_NOMEM, "a tensor of %lld x %lld is too large",
+                                    (long long)rows, (long long)cols));
         return NULL;
     }
     lp__node* node = lp__tape_alloc(tape, sizeof *node);
@@ -86,8 +86,8 @@ bool lp__inputs_ok(lp_tape* tape, const lp_tensor* inputs, int n_inputs) {
         if (inputs[i]) continue;
         if (lp__null_was_given(tape->ctx)) {
             if (lp_error_status(tape->ctx) != LP_NOMEM)
-                lp__fail(tape->ctx, LP_NOMEM,
-                         "an input of an op is NULL: memory did not suffice for a parameter");
+                lp_fail(tape->ctx, LP_NOMEM,
+                        "an input of an op is NULL: memory did not suffice for a parameter");
             lp__tape_fail(tape, LP_NOMEM);
         } else {
             lp__assertion(tape->ctx, "input != NULL", __FILE__ ":" LP__STR(__LINE__),
@@ -156,7 +156,7 @@ lp_status lp_backward(lp_tape* tape, lp_tensor loss) {
     for (lp__node* node = root; node && tape->status == LP_OK; node = node->previous) {
         if (!node->op || !node->t.grad) continue;
         if (lp_cancelled(tape->ctx)) {
-            tape->status = lp__fail(tape->ctx, LP_CANCELLED, "cancelled");
+            tape->status = lp_fail(tape->ctx, LP_CANCELLED, "cancelled");
             break;
         }
         node->op->backward[tape->type == LP_F64](node);

@@ -30,9 +30,9 @@ static lp_status merge_add(lp_ctx* ctx, lp__bpe* bpe, const lp__names* names, lp
                            int64_t rank, lp_text* joined) {
     const char* space = memchr(merge.data, ' ', merge.bytes);
     if (!space) {
-        return lp__fail(ctx, LP_FORMAT,
-                        "merge %lld of the tokenizer is not two tokens with a space between",
-                        (long long)rank);
+        return lp_fail(ctx, LP_FORMAT,
+                       "merge %lld of the tokenizer is not two tokens with a space between",
+                       (long long)rank);
     }
     lp__string left = {merge.data, (size_t)(space - merge.data)};
     lp__string right = {space + 1, merge.bytes - left.bytes - 1};
@@ -42,10 +42,10 @@ static lp_status merge_add(lp_ctx* ctx, lp__bpe* bpe, const lp__names* names, lp
     int64_t left_id = lp__names_find(names, left), right_id = lp__names_find(names, right);
     int64_t id = lp__names_find(names, (lp__string){joined->data, joined->bytes});
     if (left_id < 0 || right_id < 0 || id < 0) {
-        return lp__fail(ctx, LP_FORMAT,
-                        "merge %lld of the tokenizer, \"%.*s\": %s is not in the vocabulary",
-                        (long long)rank, (int)LP__MIN(merge.bytes, (size_t)80), merge.data,
-                        left_id < 0 || right_id < 0 ? "one of the two" : "what it makes");
+        return lp_fail(ctx, LP_FORMAT,
+                       "merge %lld of the tokenizer, \"%.*s\": %s is not in the vocabulary",
+                       (long long)rank, (int)LP__MIN(merge.bytes, (size_t)80), merge.data,
+                       left_id < 0 || right_id < 0 ? "one of the two" : "what it makes");
     }
     lp__pair* pair = pair_slot(bpe, (int32_t)left_id, (int32_t)right_id);
     *pair = (lp__pair){(int32_t)left_id, (int32_t)right_id, (uint32_t)rank};

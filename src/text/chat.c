@@ -116,8 +116,7 @@ lp_status lp_chat_encode(const lp_tokenizer* t, const lp_message* messages, int 
                      "messages and a list are needed")) {
         return LP_INVALID;
     }
-    if (count == 0)
-        return lp__fail(t->ctx, LP_INVALID, "a conversation needs at least one message");
+    if (count == 0) return lp_fail(t->ctx, LP_INVALID, "a conversation needs at least one message");
     for (int i = 0; i < count; i++) {
         if (!LP__REQUIRE(t->ctx, messages[i].role && messages[i].content,
                          "a message needs role and content")) {
@@ -125,12 +124,12 @@ lp_status lp_chat_encode(const lp_tokenizer* t, const lp_message* messages, int 
         }
         int64_t bad = lp__utf8_error(messages[i].content, strlen(messages[i].content));
         if (bad >= 0) {
-            return lp__fail(t->ctx, LP_FORMAT, "message %d: invalid UTF-8 at byte %lld", i + 1,
-                            (long long)bad);
+            return lp_fail(t->ctx, LP_FORMAT, "message %d: invalid UTF-8 at byte %lld", i + 1,
+                           (long long)bad);
         }
     }
     if (t->chat != LP_CHAT_CHATML) {
-        return lp__fail(
+        return lp_fail(
             t->ctx, LP_UNSUPPORTED,
             "the model has no chat template, or one that is not ChatML; give it plain prompts");
     }

@@ -86,13 +86,13 @@ lp_status lp_tokenizer_encode(const lp_tokenizer* t, const char* text, size_t by
     if (!LP__REQUIRE(t->ctx, list && (text || bytes == 0), "a text and a list are needed"))
         return LP_INVALID;
     if (bytes > INT32_MAX) {
-        return lp__fail(t->ctx, LP_INVALID,
-                        "a text of %zu bytes is too long to encode; cut it below 2 GiB", bytes);
+        return lp_fail(t->ctx, LP_INVALID,
+                       "a text of %zu bytes is too long to encode; cut it below 2 GiB", bytes);
     }
     int64_t bad = lp__utf8_error(text, bytes);
     if (bad >= 0) {
-        return lp__fail(t->ctx, LP_FORMAT, "invalid UTF-8 at byte %lld of a text of %zu",
-                        (long long)bad, bytes);
+        return lp_fail(t->ctx, LP_FORMAT, "invalid UTF-8 at byte %lld of a text of %zu",
+                       (long long)bad, bytes);
     }
     int64_t before = list->count;
     bool bos = (flags & LP_ENCODE_ADD_SPECIAL) && t->add_bos && t->bos >= 0;

@@ -6,7 +6,7 @@
 lp_status lp__token_list_reserve(lp_ctx* ctx, lp_token_list* list, int64_t n) {
     int64_t need;
     if (!lp__add_ok(list->count, n, &need) || need > INT64_MAX / 8) {
-        return lp__fail(ctx, LP_NOMEM, "a list of tokens does not fit in memory");
+        return lp_fail(ctx, LP_NOMEM, "a list of tokens does not fit in memory");
     }
     if (need <= list->capacity) return LP_OK;
     int64_t capacity = LP__MAX(LP__MAX(need, 2 * list->capacity), 64);
@@ -38,8 +38,8 @@ lp_status lp_text_add(lp_ctx* ctx, lp_text* text, const void* data, size_t bytes
         return LP_INVALID;
     size_t need;
     if (!lp__add_ok(text->bytes, bytes, &need) || need > SIZE_MAX / 4) {
-        return lp__fail(ctx, LP_NOMEM, "a text of %zu and %zu more bytes does not fit in memory",
-                        text->bytes, bytes);
+        return lp_fail(ctx, LP_NOMEM, "a text of %zu and %zu more bytes does not fit in memory",
+                       text->bytes, bytes);
     }
     if (need + 1 > text->capacity) {
         size_t capacity = LP__MAX(LP__MAX(need + 1, 2 * text->capacity), 64);

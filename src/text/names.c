@@ -19,7 +19,7 @@ lp_status lp__names_init(lp_ctx* ctx, lp__names* names, size_t limit) {
     *names = (lp__names){.ctx = ctx, .limit = limit};
     size_t least, slots = 16;
     if (!lp__mul_ok(limit, 2, &least) || least > SIZE_MAX / 4) {
-        return lp__fail(ctx, LP_NOMEM, "a dictionary of %zu names does not fit in memory", limit);
+        return lp_fail(ctx, LP_NOMEM, "a dictionary of %zu names does not fit in memory", limit);
     }
     while (slots < least) slots *= 2;
     names->slots = lp__calloc(ctx, slots, sizeof *names->slots);

@@ -48,9 +48,9 @@ static pcre2_code* compile(lp__pretokenizer* p, const char* pattern) {
     pcre2_compile_context_free(settings);
     if (!code && error == PCRE2_ERROR_HEAP_FAILED) return NULL; /* the allocation has said so */
     if (!code) {
-        lp__fail(p->ctx, LP_UNSUPPORTED,
-                 "this PCRE2 library refuses the tokenizer's pattern (error %d at %zu)", error,
-                 (size_t)where);
+        lp_fail(p->ctx, LP_UNSUPPORTED,
+                "this PCRE2 library refuses the tokenizer's pattern (error %d at %zu)", error,
+                (size_t)where);
         return NULL;
     }
     return code;
@@ -59,9 +59,9 @@ static pcre2_code* compile(lp__pretokenizer* p, const char* pattern) {
 lp_status lp__pretokenizer_create(lp_ctx* ctx, lp__string name, lp__pretokenizer** out) {
     bool smollm = lp__string_equal(name, lp__string_of("smollm"));
     if (!smollm && !lp__string_equal(name, lp__string_of("gpt-2"))) {
-        return lp__fail(ctx, LP_UNSUPPORTED,
-                        "pre-tokenizer \"%.*s\" is not supported; \"smollm\" and \"gpt-2\" are",
-                        (int)LP__MIN(name.bytes, (size_t)80), name.data);
+        return lp_fail(ctx, LP_UNSUPPORTED,
+                       "pre-tokenizer \"%.*s\" is not supported; \"smollm\" and \"gpt-2\" are",
+                       (int)LP__MIN(name.bytes, (size_t)80), name.data);
     }
     lp__pretokenizer* p = lp__calloc(ctx, 1, sizeof *p);
     if (!p) return LP_NOMEM;
@@ -100,7 +100,7 @@ static lp_status find(lp__pretokenizer* p, const pcre2_code* code, const char* t
     if (result == PCRE2_ERROR_NOMATCH) return LP_OK;
     if (result == PCRE2_ERROR_NOMEMORY) return LP_NOMEM;
     if (result < 0) {
-        return lp__fail(
+        return lp_fail(
             p->ctx, LP_INVALID,
             "the tokenizer's pattern gave up at byte %zu of a text of %zu (PCRE2 error %d)", start,
             bytes, result);

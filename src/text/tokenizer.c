@@ -11,27 +11,27 @@ lp__tokenizer_spec lp__tokenizer_spec_default(void) {
 
 static lp_status check_spec(lp_ctx* ctx, const lp__tokenizer_spec* spec) {
     if (spec->token_count < 1 || spec->token_count > LP__VOCABULARY_LIMIT) {
-        return lp__fail(ctx, LP_FORMAT, "the tokenizer has %lld tokens; 1 to %d are possible",
-                        (long long)spec->token_count, LP__VOCABULARY_LIMIT);
+        return lp_fail(ctx, LP_FORMAT, "the tokenizer has %lld tokens; 1 to %d are possible",
+                       (long long)spec->token_count, LP__VOCABULARY_LIMIT);
     }
     if (spec->merge_count < 1) {
-        return lp__fail(ctx, LP_FORMAT, "the tokenizer has no merges; byte-level BPE needs them");
+        return lp_fail(ctx, LP_FORMAT, "the tokenizer has no merges; byte-level BPE needs them");
     }
     if (spec->merge_count > LP__MERGES_LIMIT) {
-        return lp__fail(ctx, LP_FORMAT, "the tokenizer has %lld merges; at most %d are possible",
-                        (long long)spec->merge_count, LP__MERGES_LIMIT);
+        return lp_fail(ctx, LP_FORMAT, "the tokenizer has %lld merges; at most %d are possible",
+                       (long long)spec->merge_count, LP__MERGES_LIMIT);
     }
     if (spec->chat_template.bytes > LP__CHAT_TEMPLATE_LIMIT) {
-        return lp__fail(ctx, LP_FORMAT, "the chat template has %zu bytes; at most %d are possible",
-                        spec->chat_template.bytes, LP__CHAT_TEMPLATE_LIMIT);
+        return lp_fail(ctx, LP_FORMAT, "the chat template has %zu bytes; at most %d are possible",
+                       spec->chat_template.bytes, LP__CHAT_TEMPLATE_LIMIT);
     }
     const int32_t ids[] = {spec->bos, spec->eos, spec->eot, spec->pad, spec->unk};
     const char* const names[] = {"bos", "eos", "eot", "pad", "unknown"};
     for (int i = 0; i < 5; i++) {
         if (ids[i] < -1 || ids[i] >= spec->token_count) {
-            return lp__fail(ctx, LP_FORMAT,
-                            "the tokenizer's %s token is %d, but there are %lld tokens", names[i],
-                            ids[i], (long long)spec->token_count);
+            return lp_fail(ctx, LP_FORMAT,
+                           "the tokenizer's %s token is %d, but there are %lld tokens", names[i],
+                           ids[i], (long long)spec->token_count);
         }
     }
     return LP_OK;
@@ -40,17 +40,17 @@ static lp_status check_spec(lp_ctx* ctx, const lp__tokenizer_spec* spec) {
 static lp_status check_token(lp_ctx* ctx, const lp__tokenizer_spec* spec, int64_t id) {
     lp__string token = spec->tokens[id];
     if (token.bytes > LP__TOKEN_BYTES_LIMIT) {
-        return lp__fail(ctx, LP_FORMAT, "token %lld has %zu bytes; at most %d are possible",
-                        (long long)id, token.bytes, LP__TOKEN_BYTES_LIMIT);
+        return lp_fail(ctx, LP_FORMAT, "token %lld has %zu bytes; at most %d are possible",
+                       (long long)id, token.bytes, LP__TOKEN_BYTES_LIMIT);
     }
     int64_t bad = lp__utf8_error(token.data, token.bytes);
     if (bad >= 0) {
-        return lp__fail(ctx, LP_FORMAT, "token %lld is not valid UTF-8 (at its byte %lld)",
-                        (long long)id, (long long)bad);
+        return lp_fail(ctx, LP_FORMAT, "token %lld is not valid UTF-8 (at its byte %lld)",
+                       (long long)id, (long long)bad);
     }
     if (spec->kinds && (spec->kinds[id] < 0 || spec->kinds[id] >= LP__TOKEN_KINDS)) {
-        return lp__fail(ctx, LP_FORMAT, "token %lld has the unknown type %d", (long long)id,
-                        spec->kinds[id]);
+        return lp_fail(ctx, LP_FORMAT, "token %lld has the unknown type %d", (long long)id,
+                       spec->kinds[id]);
     }
     return LP_OK;
 }
@@ -86,8 +86,8 @@ static lp_status copy_vocabulary(lp_tokenizer* t, const lp__tokenizer_spec* spec
         bytes += length + 1;
         if (token.bytes == 0) continue; /* a filler; nothing can produce it */
         if (!lp__names_add(&t->by_spelling, t->spellings[i], (int64_t)i)) {
-            return lp__fail(t->ctx, LP_FORMAT, "token %zu, \"%.80s\", is in the vocabulary twice",
-                            i, t->spellings[i].data);
+            return lp_fail(t->ctx, LP_FORMAT, "token %zu, \"%.80s\", is in the vocabulary twice", i,
+                           t->spellings[i].data);
         }
         (void)lp__names_add(&t->by_bytes, t->bytes[i], (int64_t)i);
     }
@@ -232,8 +232,8 @@ static lp_status decode_raw(const lp_tokenizer* t, const int32_t* ids, int64_t n
                             lp_text* out) {
     for (int64_t i = 0; i < n; i++) {
         if (!in_range(t, ids[i])) {
-            return lp__fail(t->ctx, LP_INVALID, "token %lld is %d; the vocabulary has 0 to %d",
-                            (long long)i, ids[i], t->size - 1);
+            return lp_fail(t->ctx, LP_INVALID, "token %lld is %d; the vocabulary has 0 to %d",
+                           (long long)i, ids[i], t->size - 1);
         }
         if ((flags & LP_DECODE_SKIP_SPECIAL) && lp_tokenizer_is_special(t, ids[i])) continue;
         if (lp_text_add(t->ctx, out, t->bytes[ids[i]].data, t->bytes[ids[i]].bytes))

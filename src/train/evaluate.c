@@ -100,8 +100,8 @@ lp_status lp_evaluate(lp_policy* policy, lp_envs* envs, int64_t episodes, bool d
                       uint64_t seed, double* returns, lp_evaluation* result) {
     lp_status status = lp__policy_fits(policy, lp_envs_type(envs));
     if (status == LP_OK && (episodes < 1 || episodes > 1 << 24))
-        status = lp__fail(policy->ctx, LP_INVALID, "%lld episodes: it must be 1..%d",
-                          (long long)episodes, 1 << 24);
+        status = lp_fail(policy->ctx, LP_INVALID, "%lld episodes: it must be 1..%d",
+                         (long long)episodes, 1 << 24);
     if (status != LP_OK) return status;
     run r = {.ctx = policy->ctx,
              .policy = policy,

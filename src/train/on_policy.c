@@ -2,7 +2,6 @@
 #include "train/on_policy.h"
 #include "train/clock.h"
 #include <math.h>
-#include <stddef.h>
 #include <string.h>
 
 enum { COOKIE = 0x6f6e706f };
@@ -124,8 +123,8 @@ lp_status lp_on_policy_create(lp_envs* envs, lp_policy* policy, const lp_on_poli
     if (status == LP_OK) status = lp__policy_fits(policy, lp_envs_type(envs));
     if (status == LP_OK && def->n_steps > INT32_MAX / lp_envs_count(envs))
         status =
-            lp__fail(ctx, LP_INVALID, "a rollout of %lld steps of %lld environments is too long",
-                     (long long)def->n_steps, (long long)lp_envs_count(envs));
+            lp_fail(ctx, LP_INVALID, "a rollout of %lld steps of %lld environments is too long",
+                    (long long)def->n_steps, (long long)lp_envs_count(envs));
     if (status != LP_OK) return status;
     lp_on_policy* r = lp__calloc(ctx, 1, sizeof *r);
     if (!r) return LP_NOMEM;
@@ -137,7 +136,7 @@ lp_status lp_on_policy_create(lp_envs* envs, lp_policy* policy, const lp_on_poli
     r->tape = lp_tape_create(ctx, LP_F32);
     status = r->tape ? LP_OK : LP_NOMEM;
     if (status == LP_OK && !reserve(r))
-        status = lp__fail(
+        status = lp_fail(
             ctx, LP_NOMEM,
             "out of memory for rollouts of %lld steps of %lld environments: take fewer of them",
             (long long)def->n_steps, (long long)lp_envs_count(envs));
@@ -216,23 +215,4 @@ lp_status lp_on_policy_step(lp_on_policy* r, lp_on_policy_metrics* metrics) {
     m.time_update = lp__seconds() - between;
     if (metrics) *metrics = m;
     return LP_OK;
-}
-
-/* ---- metrics --------------------------------------------------------------------------------- */
-
-static const struct {
-    const char *name, *meaning;
-    size_t offset;
-} table[] = {
-#define ROW(field, name, meaning) {name, meaning, offsetof(lp_on_policy_metrics, field)},
-    LP_ON_POLICY_METRICS(ROW)
-#undef ROW
-};
-
-int lp_on_policy_metrics_count(void) { return (int)(sizeof table / sizeof *table); }
-const char* lp_on_policy_metrics_name(int index) { return table[index].name; }
-const char* lp_on_policy_metrics_meaning(int index) { return table[index].meaning; }
-
-double lp_on_policy_metrics_get(const lp_on_policy_metrics* metrics, int index) {
-    return *(const double*)(const void*)((const char*)metrics + table[index].offset);
 }

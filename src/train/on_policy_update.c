@@ -180,10 +180,10 @@ lp_status lp__on_policy_update(lp_on_policy* r, const int32_t* permutations,
     lp_status status = lp_optim_savepoint(r->optim);
     if (status == LP_OK) status = epochs(r, permutations, &now, &sums);
     if (status == LP_OK && !lp_params_finite(r->policy->params))
-        status = lp__fail(r->ctx, LP_NONFINITE,
-                          "a weight is no finite number any more: the update is refused, nothing "
-                          "moved; lower the "
-                          "learning rate");
+        status = lp_fail(r->ctx, LP_NONFINITE,
+                         "a weight is no finite number any more: the update is refused, nothing "
+                         "moved; lower the "
+                         "learning rate");
     if (status == LP_OK) {
         fill(r, &now, rate, &sums, metrics);
         return LP_OK;

@@ -88,7 +88,7 @@ lp_status lp__policy_fits(const lp_policy* p, const lp_env_type* type) {
     if (type->observation.n == p->def.observation.n && type->action.kind == p->def.action.kind &&
         type->action.n == p->def.action.n)
         return LP_OK;
-    return lp__fail(
+    return lp_fail(
         p->ctx, LP_INVALID,
         "the policy takes %lld numbers and gives %s of %lld; %s has %lld numbers and %s of %lld",
         (long long)p->def.observation.n, p->def.action.kind == LP_SPACE_BOX ? "a box" : "one",
@@ -123,11 +123,11 @@ static lp_status draw_discrete(const lp_policy* p, lp_tensor probability, int64_
         lp_rng rng = lp__stream(draw->seed, LP_FOR_ACTION, (uint64_t)env, draw->steps[env]);
         const int64_t a = lp_rng_choice_f32(&rng, lp_f32(probability) + i * k, k);
         if (a < 0)
-            return lp__fail(p->ctx, LP_NONFINITE,
-                            "environment %d: no action has a finite probability: the weights have "
-                            "diverged; lower the "
-                            "learning rate",
-                            (int)env);
+            return lp_fail(p->ctx, LP_NONFINITE,
+                           "environment %d: no action has a finite probability: the weights have "
+                           "diverged; lower the "
+                           "learning rate",
+                           (int)env);
         actions[i] = (int32_t)a;
     }
     return LP_OK;

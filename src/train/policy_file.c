@@ -26,8 +26,8 @@ static lp_status read_word(lp_ctx* ctx, const lp__safetensors* f, const char* pa
         *value = strcmp(word, one) == 0;
         return LP_OK;
     }
-    return lp__fail(ctx, LP_FORMAT, "%s: %s is \"%.40s\": it must be %s or %s", path, key,
-                    word ? word : "missing", zero, one);
+    return lp_fail(ctx, LP_FORMAT, "%s: %s is \"%.40s\": it must be %s or %s", path, key,
+                   word ? word : "missing", zero, one);
 }
 
 /* Checks layer l of a network against the width below it, and gives its own. */
@@ -40,9 +40,9 @@ static lp_status read_layer(lp_ctx* ctx, const lp__safetensors* f, const char* p
     snprintf(name, sizeof name, "%s.%d.bias", network, l);
     if (status == LP_OK) status = lp__safetensors_shape(f, name, &bias_rows, &bias);
     if (status != LP_OK || (cols == below && bias_rows == 1 && bias == *width)) return status;
-    return lp__fail(ctx, LP_FORMAT,
-                    "%s: layer %d of the %s does not fit the one below it, or its bias", path, l,
-                    network);
+    return lp_fail(ctx, LP_FORMAT,
+                   "%s: layer %d of the %s does not fit the one below it, or its bias", path, l,
+                   network);
 }
 
 /* The shape of the networks from those of all their tensors, before memory is asked for. */
@@ -51,8 +51,8 @@ static lp_status read_shape(lp_ctx* ctx, const lp__safetensors* f, const char* p
     const int64_t tensors = lp__safetensors_count(f) - (def->action.kind == LP_SPACE_BOX);
     const int64_t layers = tensors / 4; /* weight and bias, actor and critic */
     if (tensors % 4 || layers < 1 || layers > LP_MLP_LAYERS)
-        return lp__fail(ctx, LP_FORMAT, "%s: %lld tensors are no actor and critic", path,
-                        (long long)lp__safetensors_count(f));
+        return lp_fail(ctx, LP_FORMAT, "%s: %lld tensors are no actor and critic", path,
+                       (long long)lp__safetensors_count(f));
     def->hidden_layers = (int)layers - 1;
     int64_t rows;
     lp_status status = lp__safetensors_shape(f, "actor.0.weight", &rows, &def->observation.n);
@@ -65,7 +65,7 @@ static lp_status read_shape(lp_ctx* ctx, const lp__safetensors* f, const char* p
             const int64_t wanted = side == 0 ? width : last ? 1 : def->hidden[l];
             if (status == LP_OK && width != wanted)
                 status =
-                    lp__fail(ctx, LP_FORMAT, "%s: layer %d of actor and critic differ", path, l);
+                    lp_fail(ctx, LP_FORMAT, "%s: layer %d of actor and critic differ", path, l);
             if (side == 0 && last) def->action.n = width;
             if (side == 0 && !last) def->hidden[l] = width;
             below = width;
@@ -80,16 +80,16 @@ static lp_status read_numbers(const lp__safetensors* f, lp_policy* p) {
         status = lp__safetensors_read(f, lp_params_name(p->params, i), lp_params_get(p->params, i));
     lp_params_changed(p->params);
     if (status == LP_OK && !lp_params_finite(p->params))
-        status = lp__fail(p->ctx, LP_FORMAT,
-                          "a weight of the policy is no finite number: it has diverged");
+        status = lp_fail(p->ctx, LP_FORMAT,
+                         "a weight of the policy is no finite number: it has diverged");
     return status;
 }
 
 static lp_status load(lp_ctx* ctx, const lp__safetensors* f, const char* path, lp_policy** out) {
     const char* format = lp__safetensors_metadata(f, "format");
     if (!format || strcmp(format, FORMAT) != 0)
-        return lp__fail(ctx, LP_FORMAT, "%s: it is no policy (its format is \"%.40s\", not \"%s\")",
-                        path, format ? format : "missing", FORMAT);
+        return lp_fail(ctx, LP_FORMAT, "%s: it is no policy (its format is \"%.40s\", not \"%s\")",
+                       path, format ? format : "missing", FORMAT);
     static const lp_env_type none = {.name = ""};
     lp_policy_def def = lp_policy_def_default(&none);
     def.observation.kind = LP_SPACE_BOX;

@@ -54,22 +54,22 @@ static bool permutations_ok(lp_ppo* ppo, const lp_generation* b, const int32_t* 
 }
 
 static lp_status check_batch(const lp_ppo* ppo, const lp_generation* b, const double* scores) {
-    if (b->sequences < 1) return lp__fail(ppo->ctx, LP_INVALID, "the batch is empty");
+    if (b->sequences < 1) return lp_fail(ppo->ctx, LP_INVALID, "the batch is empty");
     if (b->sequences % ppo->def.mini_batch_size)
-        return lp__fail(ppo->ctx, LP_INVALID,
-                        "mini_batch_size %lld does not divide the batch of %lld sequences",
-                        (long long)ppo->def.mini_batch_size, (long long)b->sequences);
+        return lp_fail(ppo->ctx, LP_INVALID,
+                       "mini_batch_size %lld does not divide the batch of %lld sequences",
+                       (long long)ppo->def.mini_batch_size, (long long)b->sequences);
     for (int64_t s = 0; s < b->sequences; s++) {
         if (!isfinite(scores[s]))
-            return lp__fail(ppo->ctx, LP_NONFINITE,
-                            "the reward of sequence %lld in step %lld is %g: the step is refused, "
-                            "nothing moved",
-                            (long long)s, (long long)ppo->steps + 1,
-                            isnan(scores[s]) ? fabs(scores[s]) : scores[s]);
+            return lp_fail(ppo->ctx, LP_NONFINITE,
+                           "the reward of sequence %lld in step %lld is %g: the step is refused, "
+                           "nothing moved",
+                           (long long)s, (long long)ppo->steps + 1,
+                           isnan(scores[s]) ? fabs(scores[s]) : scores[s]);
         if (b->prompt_offsets[s + 1] <= b->prompt_offsets[s] ||
             b->response_offsets[s + 1] <= b->response_offsets[s])
-            return lp__fail(ppo->ctx, LP_INVALID, "sequence %lld has an empty prompt or response",
-                            (long long)s);
+            return lp_fail(ppo->ctx, LP_INVALID, "sequence %lld has an empty prompt or response",
+                           (long long)s);
     }
     return LP_OK;
 }
@@ -226,10 +226,10 @@ static lp_status epochs(lp_ppo* ppo, const lp_generation* b, const int32_t* perm
     }
     if (!lp_params_finite(lp_weights_params(ppo->policy)))
         return undo(ppo,
-                    lp__fail(ppo->ctx, LP_NONFINITE,
-                             "a weight is no finite number any more: the step is refused, nothing "
-                             "moved; lower the "
-                             "learning rate"),
+                    lp_fail(ppo->ctx, LP_NONFINITE,
+                            "a weight is no finite number any more: the step is refused, nothing "
+                            "moved; lower the "
+                            "learning rate"),
                     steps, most);
     double* means[] = {
         &m->loss_policy,     &m->loss_value,      &m->loss_total,      &m->policy_entropy,

@@ -19,7 +19,7 @@ lp_status lp_prompts_add(lp_ctx* ctx, lp_prompts* prompts, const lp_model* model
     int64_t* offsets = prompts->offsets;
     offsets[prompts->count] = prompts->tokens.count;
     if (text[0] == 0)
-        return lp__fail(ctx, LP_INVALID, "prompt %lld is empty", (long long)prompts->count + 1);
+        return lp_fail(ctx, LP_INVALID, "prompt %lld is empty", (long long)prompts->count + 1);
     const lp_message message = {"user", text};
     lp_status status = chat ? lp_chat_encode(tokenizer, &message, 1, true, &prompts->tokens)
                             : lp_tokenizer_encode(tokenizer, text, strlen(text),
@@ -28,9 +28,8 @@ lp_status lp_prompts_add(lp_ctx* ctx, lp_prompts* prompts, const lp_model* model
     if (status != LP_OK)
         return lp__fail_at(ctx, status, "prompt %lld", (long long)prompts->count + 1);
     if (prompts->tokens.count == offsets[prompts->count])
-        return lp__fail(ctx, LP_INVALID,
-                        "prompt %lld has no tokens in the vocabulary of this model",
-                        (long long)prompts->count + 1);
+        return lp_fail(ctx, LP_INVALID, "prompt %lld has no tokens in the vocabulary of this model",
+                       (long long)prompts->count + 1);
     offsets[++prompts->count] = prompts->tokens.count;
     return LP_OK;
 }

@@ -264,25 +264,25 @@ static void errors_are_recorded(void** state) {
     lp_ctx* ctx = lp_ctx_create(&def, NULL, 0);
     assert_string_equal(lp_error(ctx), "");
     assert_int_equal(lp_error_status(ctx), LP_OK);
-    assert_int_equal(lp__fail(ctx, LP_FORMAT, "line %d", 3), LP_FORMAT);
+    assert_int_equal(lp_fail(ctx, LP_FORMAT, "line %d", 3), LP_FORMAT);
     assert_string_equal(lp_error(ctx), "line 3");
     assert_int_equal(lp__fail_at(ctx, LP_FORMAT, "%s", "a.json"), LP_FORMAT);
     assert_string_equal(lp_error(ctx), "a.json: line 3");
-    lp__fail(ctx, LP_IO, "again: %s", lp_error(ctx)); /* its own old message as an argument */
+    lp_fail(ctx, LP_IO, "again: %s", lp_error(ctx)); /* its own old message as an argument */
     assert_string_equal(lp_error(ctx), "again: a.json: line 3");
     assert_int_equal(lp_error_status(ctx), LP_IO);
     /* Long messages and prefixes are cut, never overrun. */
     char long_text[3000];
     memset(long_text, 'x', sizeof long_text - 1);
     long_text[sizeof long_text - 1] = 0;
-    lp__fail(ctx, LP_IO, "%s", long_text);
+    lp_fail(ctx, LP_IO, "%s", long_text);
     size_t most = strlen(lp_error(ctx));
     assert_int_equal(most, 1023);
     lp__fail_at(ctx, LP_IO, "ab");
     assert_int_equal(strlen(lp_error(ctx)), most);
     assert_memory_equal(lp_error(ctx), "ab: xxx", 7);
     for (size_t cut = 1018; cut < 1030; cut++) {
-        lp__fail(ctx, LP_IO, "end");
+        lp_fail(ctx, LP_IO, "end");
         lp__fail_at(ctx, LP_IO, "%.*s", (int)cut, long_text);
         size_t whole = cut + 5;
         assert_int_equal(strlen(lp_error(ctx)), whole < most ? whole : most);
