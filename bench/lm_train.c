@@ -1,6 +1,7 @@
 /* Training speed of a language model in fp32: forward, mean token loss, backward, AdamW, on random
- * tokens; the work of any supervised step, and of one epoch of PPO. usage: bench_lm_train
- * MODEL.gguf [SEQUENCES=4] [TOKENS=128] [STEPS=5] [THREADS=0] */
+ * tokens; the work of any supervised step, and of one epoch of PPO. Then what a PPO step pays for
+ * leaving no trace if it fails: a savepoint, and a look whether all weights are finite. usage:
+ * bench_lm_train MODEL.gguf [SEQUENCES=4] [TOKENS=128] [STEPS=5] [THREADS=0] */
 #include <logpi/lm.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,6 +78,17 @@ int main(int argc, char** argv) {
         sequences, length, lp_isa_name(lp_ctx_isa(ctx)), lp_ctx_threads(ctx),
         tokens / seconds[steps / 2], seconds[steps / 2],
         1e-9 * (double)lp_ctx_memory(ctx).peak_bytes);
+    for (int i = 0; i < 2; i++) {
+        const double start = now();
+        if (lp_optim_savepoint(optim)) {
+            fprintf(stderr, "bench_lm_train: %s\n", lp_error(ctx));
+            return 1;
+        }
+        const double saved = now();
+        const bool finite = lp_params_finite(lp_weights_params(weights));
+        printf("%s savepoint %.3f s, weights %s, %.3f s\n", i ? "later" : "first", saved - start,
+               finite ? "finite" : "not finite", now() - saved);
+    }
     free(text), free(rows), free(targets), free(offsets);
     lp_ctx_destroy(ctx);
     return 0;
