@@ -36,8 +36,8 @@ static void roof_item(void* user, int64_t index, int worker) {
     float* b = r->b + index * r->stride;
     float* c = r->c + index * r->stride;
     for (int i = 0; i < ROOF_REPEATS; i++)
-        r->table->gemm_tile_packed(r->table->tile_rows, r->table->panel, ROOF_K, a, b, c,
-                                   r->table->panel, true);
+        r->table->format[LP__F32].tile_packed(r->table->tile_rows, r->table->panel, ROOF_K, a, b,
+                                              r->table->panel, c, r->table->panel, true);
 }
 
 static double roof_gflops(lp_ctx* ctx, roof* r) {

@@ -88,7 +88,13 @@ LP_API lp_io lp_io_system(void);
 typedef struct lp_ctx lp_ctx;
 
 /* Instruction sets, in rising order. Every kernel exists for LP_ISA_SCALAR, the reference. */
-typedef enum lp_isa { LP_ISA_SCALAR, LP_ISA_AVX2, LP_ISA_AVX512, LP_ISA_COUNT } lp_isa;
+typedef enum lp_isa {
+    LP_ISA_SCALAR,
+    LP_ISA_AVX2,        /* with FMA */
+    LP_ISA_AVX512,      /* F, DQ, BW, VL; products of bf16 by widening */
+    LP_ISA_AVX512_BF16, /* and products of bf16 by the processor */
+    LP_ISA_COUNT
+} lp_isa;
 
 /* "scalar", "avx2" (with FMA), "avx512" (F, DQ, BW, VL). */
 LP_API const char* lp_isa_name(lp_isa isa);

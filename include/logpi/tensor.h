@@ -184,6 +184,12 @@ LP_API lp_tensor lp_log_softmax(lp_tape* t, lp_tensor x);
 LP_API lp_tensor lp_row_entropy(lp_tape* t, lp_tensor log_p);
 LP_API lp_tensor lp_row_kl(lp_tape* t, lp_tensor log_p, lp_tensor log_q);
 
+/* ---- numbers inside matrix products ------------------------------------------------------------ */
+
+/* bfloat16: operands are rounded to bf16, to nearest even, sums are fp32. Everything else, weights
+ * and gradients included, is fp32 in both. */
+typedef enum lp_precision { LP_FLOAT32, LP_BFLOAT16 } lp_precision;
+
 /* ---- transformer ----------------------------------------------------------------------------- */
 /* y = x / sqrt(mean(x^2) + eps) * w over each row; w [1, cols]. Zhang and Sennrich 2019,
  * equation 4. */
@@ -198,18 +204,20 @@ LP_API lp_tensor lp_rope(lp_tape* t, lp_tensor x, lp_tensor position, int64_t he
                          double base);
 
 /* Keys and values of sequences that grow row by row: `slots` sequences of at most `capacity` rows,
- * for `layers` attention layers whose k and v are `width` columns wide. fp32. LP_NOMEM is the only
- * failure. Slots are 0 .. slots - 1; another one, rows that do not fit, and a copy of a slot to
- * itself call the assert hook, and nothing happens (the length is 0). */
+ * for `layers` attention layers of `heads` key-value heads of head_dim numbers, kept in the given
+ * precision. LP_NOMEM is the only failure. Slots are 0 .. slots - 1; another one, rows that do not
+ * fit, and a copy of a slot to itself call the assert hook, and nothing happens (the length is 0). */
 typedef struct lp_kv lp_kv;
-LP_API lp_status lp_kv_create(lp_ctx* ctx, int64_t layers, int64_t width, int32_t slots,
-                              int64_t capacity, lp_kv** kv);
+LP_API lp_status lp_kv_create(lp_ctx* ctx, lp_precision precision, int64_t layers, int64_t heads,
+                              int64_t head_dim, int32_t slots, int64_t capacity, lp_kv** kv);
 LP_API void lp_kv_destroy(lp_kv* kv);
 LP_API int64_t lp_kv_length(const lp_kv* kv, int32_t slot); /* rows stored so far */
 LP_API void lp_kv_clear(lp_kv* kv, int32_t slot);           /* the slot begins anew */
 /* `rows` more rows of the slot are stored in every layer. */
 LP_API void lp_kv_advance(lp_kv* kv, int32_t slot, int64_t rows);
-/* Makes `to` a copy of `from` (a prompt computed once for several samples). */
+/* Makes `to` a copy of `from` (a prompt computed once for several samples). The rows that fill whole
+ * blocks are shared, not copied: as long as `to` holds them, `from` (or the slot that it is a copy
+ * of itself) may grow but not be cleared or copied to, which calls the assert hook. */
 LP_API void lp_kv_fork(lp_kv* kv, int32_t from, int32_t to);
 
 typedef struct lp_attention_def {

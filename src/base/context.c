@@ -40,6 +40,7 @@ const char* lp_isa_name(lp_isa isa) {
     case LP_ISA_SCALAR: return "scalar";
     case LP_ISA_AVX2: return "avx2";
     case LP_ISA_AVX512: return "avx512";
+    case LP_ISA_AVX512_BF16: return "avx512_bf16";
     case LP_ISA_COUNT: break;
     }
     return "unknown";

@@ -11,9 +11,12 @@ bool lp__isa_available(lp_isa isa) {
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    case LP_ISA_AVX512_BF16:
+        return lp__isa_available(LP_ISA_AVX512) && __builtin_cpu_supports("avx512bf16");
 #else
     case LP_ISA_AVX2:
     case LP_ISA_AVX512:
+    case LP_ISA_AVX512_BF16:
 #endif
     case LP_ISA_COUNT: break;
     }
@@ -33,9 +36,11 @@ const lp__kernels* lp__kernels_get(lp_isa isa) {
 #ifdef LP__HAVE_SIMD
     case LP_ISA_AVX2: return &lp__kernels_avx2;
     case LP_ISA_AVX512: return &lp__kernels_avx512;
+    case LP_ISA_AVX512_BF16: return &lp__kernels_avx512_bf16;
 #else
     case LP_ISA_AVX2:
     case LP_ISA_AVX512:
+    case LP_ISA_AVX512_BF16:
 #endif
     case LP_ISA_COUNT: break;
     }

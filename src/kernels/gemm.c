@@ -96,10 +96,10 @@ static void panel_piece(void* user, int64_t index, int worker) {
         for (int64_t r = r0; r < r1; r += table->tile_rows) {
             const int rows = (int)LP__MIN(r1 - r, table->tile_rows);
             for (int64_t j = j0; j < j1; j++)
-                table->gemm_tile(rows, panel_columns(job, j), count, job->a + r * job->lda + p,
-                                 job->lda, slices + (j - j0) * stride,
-                                 job->c + r * job->ldc + j * panel, job->ldc,
-                                 job->accumulate || p > 0);
+                table->format[LP__F32].tile(
+                    rows, panel_columns(job, j), count, job->a + r * job->lda + p, job->lda,
+                    slices + (j - j0) * stride, panel, job->c + r * job->ldc + j * panel, job->ldc,
+                    job->accumulate || p > 0);
         }
     }
 }
@@ -173,9 +173,9 @@ static void row_piece(void* user, int64_t index, int worker) {
             slice = own;
         }
         for (int64_t r = r0; r < r1; r += tile)
-            table->gemm_tile_packed((int)LP__MIN(r1 - r, tile), panel_columns(job, j), job->k,
-                                    rows + (r - r0) * job->k, slice,
-                                    job->c + r * job->ldc + j * panel, job->ldc, job->accumulate);
+            table->format[LP__F32].tile_packed(
+                (int)LP__MIN(r1 - r, tile), panel_columns(job, j), job->k, rows + (r - r0) * job->k,
+                slice, panel, job->c + r * job->ldc + j * panel, job->ldc, job->accumulate);
     }
 }
 

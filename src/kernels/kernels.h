@@ -14,24 +14,50 @@
 #include "base/base.h"
 
 /* Row-major fp32 matrices with a leading dimension. */
+/* What a matrix product multiplies comes in words of 32 bits along k: a float, or two bf16, of
+ * which the first is the low half. A row of n numbers has lp__words(format, n) words; a half that
+ * is left over is zero, and changes no bit of any sum. */
+typedef float lp__word __attribute__((may_alias));
+
+/* The products and the packing of one number format. A panel is `panel` columns of a right operand,
+ * [words][panel]; a block is `tile_rows` columns of a left operand that lies transposed,
+ * [words][tile_rows]. */
+typedef struct lp__format {
+    int numbers; /* in a word */
+
+    /* C[m, 0..n) (+)= A[m, 0..words) B, for m < rows <= tile_rows, n <= panel. A is of rows, lda
+     * words apart; B has rows of ldb words, of which whole vectors are read. Columns of C beyond n
+     * are not touched. */
+    void (*tile)(int rows, int n, int64_t words, const lp__word* a, int64_t lda, const lp__word* b,
+                 int64_t ldb, float* c, int64_t ldc, bool accumulate);
+    /* The same with a block as A. */
+    void (*tile_packed)(int rows, int n, int64_t words, const lp__word* a, const lp__word* b,
+                        int64_t ldb, float* c, int64_t ldc, bool accumulate);
+
+    /* A row of n floats as words, and back. */
+    void (*store)(int64_t n, const float* x, lp__word* words);
+    void (*load)(int64_t n, const lp__word* words, float* x);
+    /* One step of k that lies in two rows of n numbers (`second` is not looked at where a word is
+     * one number; a NULL row is zero), cut into panels or blocks: word j goes to out[j / width *
+     * stride + j % width], zero beyond n in the last. */
+    void (*interleave)(int width, int64_t n, const lp__word* first, const lp__word* second,
+                       lp__word* out, int64_t stride);
+} lp__format;
+
+typedef enum lp__number { LP__F32, LP__BF16 } lp__number;
+
 typedef struct lp__kernels {
     lp_isa isa;
     const char* name;
 
     /* Width of a packed panel, in columns, and rows of the register tile. */
     int panel, tile_rows;
+    lp__format format[2]; /* by lp__number */
 
-    /* C[m, 0..n) (+)= A[m, 0..k) B, for m < rows <= tile_rows, n <= panel. B is a packed panel
-     * [k][panel], columns beyond n zero; columns of C beyond n are not touched. */
-    void (*gemm_tile)(int rows, int n, int64_t k, const float* a, int64_t lda, const float* b,
-                      float* c, int64_t ldc, bool accumulate);
-    /* The same with a packed A: [k][tile_rows]. */
-    void (*gemm_tile_packed)(int rows, int n, int64_t k, const float* a, const float* b, float* c,
-                             int64_t ldc, bool accumulate);
     /* One packed panel [k][panel] of B, columns beyond n <= panel zero: from its rows, b[p][j] =
-     * rows[p][j], or from n rows of its transpose of length k, b[p][j] = w[j][p]. */
+     * rows[p][j], or from n rows of its transpose of k words, b[p][j] = w[j][p]. */
     void (*pack_rows)(int n, int64_t k, const float* rows, int64_t ld, float* b);
-    void (*pack_transposed)(int n, int64_t k, const float* w, int64_t ldw, float* b);
+    void (*pack_transposed)(int n, int64_t k, const lp__word* w, int64_t ldw, lp__word* b);
     /* A packed A [k][tile_rows] from the first `rows` columns of its transpose [k, lda]; the rest
      * zero. */
     void (*pack_a)(int rows, int64_t k, const float* a, int64_t lda, float* out);
@@ -73,7 +99,38 @@ typedef struct lp__kernels {
      * is wrong in its fifth digit. */
     void (*adam)(int64_t n, float* w, const float* g, float* m, float* v, float grad_scale,
                  double b1, double b2, float step, float sqrt_bias2, float eps, float decay);
+
+    void (*scale)(int64_t n, float a, float* x);                        /* x *= a */
+    void (*add)(int64_t n, const float* x, const float* y, float* sum); /* sum may be x or y */
+    /* Back through a softmax that gave p, mean = sum p d: d = p (d - mean) scale. */
+    void (*softmax_backward)(int64_t n, float scale, float mean, const float* p, float* d);
+
+    /* A row of RMSNorm (mean 0, b NULL) or LayerNorm: y = h w + b, h = (x - mean) r; the sum of x,
+     * in double; and backward, with g = w dy: sums of g and g h; dx += r (g - g_mean - h gh_mean);
+     * dw += dy h. */
+    double (*sum)(int64_t n, const float* x);
+    void (*norm)(int64_t n, const float* x, float mean, float r, const float* w, const float* b,
+                 float* y);
+    void (*norm_sums)(int64_t n, const float* x, float mean, float r, const float* w,
+                      const float* dy, double sums[2]);
+    void (*norm_dx)(int64_t n, const float* x, float mean, float r, const float* w, const float* dy,
+                    float g_mean, float gh_mean, float* dx);
+    void (*norm_dw)(int64_t n, const float* x, float mean, float r, const float* dy, float* dw);
+
+    /* Turns the pairs (u_i, v_i) by the angles of cosines c and sines s. */
+    void (*rotate)(int64_t half, const float* c, const float* s, float* u, float* v);
+
+    /* The way back through a gate, in place: h = silu(gate) up, d its gradient; gate and up become
+     * their gradients. gelu, the tanh form of Hendrycks and Gimpel 2016, likewise. */
+    void (*swiglu_turn)(int64_t n, float* gate, float* up, const float* d, float* h);
+    void (*gelu)(int64_t n, const float* x, float* y);
+    void (*gelu_turn)(int64_t n, float* up, const float* d, float* h);
 } lp__kernels;
+
+/* Words of a row of n numbers. */
+static inline int64_t lp__words(const lp__format* format, int64_t n) {
+    return (n + format->numbers - 1) / format->numbers;
+}
 
 /* ---- matrix products over all threads of a context ------------------------------------------- */
 

@@ -8,6 +8,7 @@
  *   vf_min, vf_max  a < b ? a : b and a > b ? a : b: b if either is NaN
  *   vf_fma          a b + c, rounded once where the set has FMA (the scalar set rounds twice)
  *   vf_sum, vd_sum  a fixed tree over the lanes
+ *   vh_*            W numbers in bf16, in memory: bits as W int32, or rounded from vf
  *   GEMM_*, gv      the register tile of a matrix product and its vectors
  */
 #ifndef LP__SIMD_H
@@ -26,6 +27,8 @@
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
+
+typedef lp__word word;
 
 #if defined(LP__SIMD_AVX512)
 #include "simd_avx512.h"

@@ -86,6 +86,29 @@ SIMD double vd_sum(vd a) {
     return _mm_cvtsd_f64(_mm_add_sd(y, _mm_unpackhi_pd(y, y)));
 }
 
+/* bf16, the upper half of a float; rounding is to nearest even. */
+SIMD vi vh_load_bits(const uint16_t* p) { return _mm256_cvtepu16_epi32(_mm_loadu_si128((const void*)p)); }
+SIMD vi vh_load_bits_first(const uint16_t* p, int n) {
+    uint16_t whole[W] = {0};
+    memcpy(whole, p, (size_t)n * sizeof *p);
+    return vh_load_bits(whole);
+}
+SIMD __m128i vh_round(vf x) {
+    const vi bits = vf_bits(x), one = vi_set1(1);
+    const vi odd = vi_and(_mm256_srli_epi32(bits, 16), one);
+    const vi rounded = _mm256_srli_epi32(vi_add(bits, vi_add(vi_set1(0x7fff), odd)), 16);
+    const vi nan = vi_or(_mm256_srli_epi32(bits, 16), vi_set1(0x40));
+    const vi whole = _mm256_blendv_epi8(rounded, nan, _mm256_castps_si256(vf_unordered(x)));
+    const vi packed = _mm256_packus_epi32(whole, whole); /* halves 0, 0, 1, 1 */
+    return _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08));
+}
+SIMD void vh_store(uint16_t* p, vf x) { _mm_storeu_si128((void*)p, vh_round(x)); }
+SIMD void vh_store_first(uint16_t* p, vf x, int n) {
+    uint16_t whole[W];
+    vh_store(whole, x);
+    memcpy(p, whole, (size_t)n * sizeof *p);
+}
+
 /* 6 x 2 accumulators, 2 column vectors and a broadcast: 15 of 16 registers. */
 enum { GEMM_ROWS = 6, GEMM_VECTORS = 2, GV = W };
 typedef vf gv;
@@ -95,5 +118,11 @@ typedef vf gv;
 #define gv_load_first vf_load_first
 #define gv_store_first vf_store_first
 #define gv_fma vf_fma
+/* a_0 b_0 + a_1 b_1 + c: every lane of a and b is a pair of bf16, the first in the low half. */
+SIMD gv gv_dot2(gv a, gv b, gv c) {
+    const vi high = vi_set1((int32_t)0xffff0000u);
+    c = vf_fma(vi_float(vi_shl(vf_bits(a), 16)), vi_float(vi_shl(vf_bits(b), 16)), c);
+    return vf_fma(vi_float(vi_and(vf_bits(a), high)), vi_float(vi_and(vf_bits(b), high)), c);
+}
 
 #endif

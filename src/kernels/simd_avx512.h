@@ -81,6 +81,24 @@ SIMD double vd_sum(vd a) {
     return _mm_cvtsd_f64(_mm_add_sd(z, _mm_unpackhi_pd(z, z)));
 }
 
+/* bf16, the upper half of a float; rounding is to nearest even. The processor's own conversion also
+ * turns denormals into 0. */
+SIMD vi vh_load_bits(const uint16_t* p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void*)p)); }
+SIMD vi vh_load_bits_first(const uint16_t* p, int n) { return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(vm_first(n), p)); }
+SIMD __m256i vh_round(vf x) {
+#if defined(LP__SIMD_BF16)
+    return (__m256i)_mm512_cvtneps_pbh(x);
+#else
+    const vi bits = vf_bits(x), one = vi_set1(1);
+    const vi odd = vi_and(_mm512_srli_epi32(bits, 16), one);
+    const vi rounded = _mm512_srli_epi32(vi_add(bits, vi_add(vi_set1(0x7fff), odd)), 16);
+    const vi nan = vi_or(_mm512_srli_epi32(bits, 16), vi_set1(0x40));
+    return _mm512_cvtepi32_epi16(_mm512_mask_blend_epi32(vf_unordered(x), rounded, nan));
+#endif
+}
+SIMD void vh_store(uint16_t* p, vf x) { _mm256_storeu_si256((void*)p, vh_round(x)); }
+SIMD void vh_store_first(uint16_t* p, vf x, int n) { _mm256_mask_storeu_epi16(p, vm_first(n), vh_round(x)); }
+
 /* 8 x 3 accumulators, 3 column vectors and a broadcast: 28 of 32 registers. */
 enum { GEMM_ROWS = 8, GEMM_VECTORS = 3, GV = W };
 typedef vf gv;
@@ -90,5 +108,15 @@ typedef vf gv;
 #define gv_load_first vf_load_first
 #define gv_store_first vf_store_first
 #define gv_fma vf_fma
+/* a_0 b_0 + a_1 b_1 + c: every lane of a and b is a pair of bf16, the first in the low half. */
+SIMD gv gv_dot2(gv a, gv b, gv c) {
+#if defined(LP__SIMD_BF16)
+    return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
+#else
+    const vi high = vi_set1((int32_t)0xffff0000u);
+    c = vf_fma(vi_float(vi_shl(vf_bits(a), 16)), vi_float(vi_shl(vf_bits(b), 16)), c);
+    return vf_fma(vi_float(vi_and(vf_bits(a), high)), vi_float(vi_and(vf_bits(b), high)), c);
+#endif
+}
 
 #endif

@@ -64,6 +64,18 @@ SIMD vd vd_add_float(vd acc, vf x) { return acc + (double)x; }
 SIMD vd vd_add_product(vd acc, vf x, vf y) { return acc + (double)x * (double)y; }
 SIMD double vd_sum(vd a) { return a; }
 
+/* bf16, the upper half of a float; rounding is to nearest even. */
+SIMD vi vh_load_bits(const uint16_t* p) { return (vi)*p; }
+SIMD vi vh_load_bits_first(const uint16_t* p, int n) { return n > 0 ? (vi)*p : 0; }
+SIMD void vh_store(uint16_t* p, vf x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    *p = (uint16_t)(x != x ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+SIMD void vh_store_first(uint16_t* p, vf x, int n) {
+    if (n > 0) vh_store(p, x);
+}
+
 /* The matrix product needs registers full of columns to be worth having, so its vectors are four
  * lanes in the compiler's portable vector type, which every target has. */
 enum { GEMM_ROWS = 4, GEMM_VECTORS = 2, GV = 4 };
@@ -85,6 +97,13 @@ SIMD void gv_store_first(float* p, gv x, int n) {
     for (int i = 0; i < n; i++) p[i] = x[i];
 }
 SIMD gv gv_fma(gv a, gv b, gv c) { return a * b + c; }
+/* a_0 b_0 + a_1 b_1 + c: every lane of a and b is a pair of bf16, the first in the low half. */
+typedef uint32_t gu __attribute__((vector_size(16)));
+SIMD gv gv_dot2(gv a, gv b, gv c) {
+    const gu high = {0xffff0000u, 0xffff0000u, 0xffff0000u, 0xffff0000u};
+    c = (gv)((gu)a << 16) * (gv)((gu)b << 16) + c;
+    return (gv)((gu)a & high) * (gv)((gu)b & high) + c;
+}
 
 /* b[p * ldb + j] = w[j * ldw + p] for p, j < 8. */
 SIMD void transpose_8x8(const float* w, int64_t ldw, float* b, int64_t ldb) {

@@ -7,5 +7,6 @@
 extern const lp__kernels lp__kernels_scalar;
 extern const lp__kernels lp__kernels_avx2;
 extern const lp__kernels lp__kernels_avx512;
+extern const lp__kernels lp__kernels_avx512_bf16;
 
 #endif

@@ -17,7 +17,7 @@ static bool cache_fits(const lp_model_shape* s, const lp_batch* batch) {
     for (int64_t i = 0; i < batch->sequences; i++)
         fits = fits &&
                lp__kv_fits(batch->cache, s->layers - 1, batch->slot[i],
-                           batch->offsets[i + 1] - batch->offsets[i], s->kv_heads * s->head_dim);
+                           batch->offsets[i + 1] - batch->offsets[i], s->kv_heads, s->head_dim);
     return fits;
 }
 
@@ -86,5 +86,5 @@ lp_tensor lp_model_log_prob(lp_tape* t, const lp_weights* w, lp_tensor hidden, l
 
 lp_status lp_model_cache(const lp_model* model, int32_t sequences, int64_t tokens, lp_kv** cache) {
     const lp_model_shape* s = &model->shape;
-    return lp_kv_create(model->ctx, s->layers, s->kv_heads * s->head_dim, sequences, tokens, cache);
+    return lp_kv_create(model->ctx, LP_FLOAT32, s->layers, s->kv_heads, s->head_dim, sequences, tokens, cache);
 }

@@ -1,59 +1,79 @@
-/* The key-value cache: [slot][layer][capacity, width] for keys, the same for values. */
+/* The key-value cache. A slot has, for each layer and head, its keys in panels
+ * [panel][words][panel] and behind them its values in steps of k [step][head_dim], as the products
+ * of attention read them (attend.c). A fork shares the whole panels of its base and copies the
+ * rest. */
 #include "tensor/tape.h"
+
+typedef struct kv_slot {
+    int64_t length;
+    int64_t shared; /* rows at the front that are the base's */
+    int32_t base;   /* -1: none */
+    int32_t forks;  /* slots whose base this is */
+    int64_t named;  /* the last question of lp__kv_slots_ok that named it */
+} kv_slot;
 
 struct lp_kv {
     lp_ctx* ctx;
-    int64_t layers, width, capacity;
+    lp__number number;
+    int64_t layers, heads, head_dim, capacity;
+    int64_t half_words; /* of the keys, or the values, of a head in a layer of a slot */
     int32_t slots;
-    int64_t* length; /* [slots] */
-    int64_t* named;  /* [slots]: the last question of lp__kv_slots_ok that named the slot */
+    kv_slot* slot; /* [slots] */
     int64_t questions;
-    float *keys, *values;
-    size_t slot_room, float_room; /* what length and named, and keys and values, have room for */
+    lp__word* words;
+    size_t slot_room, word_room; /* what slot and words have room for */
 };
 
-lp_status lp__kv_reshape(lp_kv* kv, int32_t slots, int64_t capacity) {
+enum { SLACK = 64 }; /* words behind the last that whole vectors may read */
+
+lp_status lp__kv_reshape(lp_kv* kv, lp__number number, int32_t slots, int64_t capacity) {
     lp_ctx* ctx = kv->ctx;
-    size_t floats;
+    const lp__kernels* kernels = lp__ctx_kernels(ctx);
+    const int64_t panel = kernels->panel;
+    size_t words, rows;
     kv->slots = 0; /* none, should memory run out */
-    if (!lp__mul_ok((size_t)kv->layers, (size_t)kv->width, &floats) ||
-        !lp__mul_ok(floats, (size_t)slots, &floats) ||
-        !lp__mul_ok(floats, (size_t)capacity, &floats) || floats > SIZE_MAX / (4 * sizeof(float)))
+    kv->number = number;
+    const size_t hdw = (size_t)lp__words(&kernels->format[number], kv->head_dim);
+    if (!lp__add_ok((size_t)capacity, (size_t)panel - 1, &rows) ||
+        !lp__mul_ok(rows / (size_t)panel * (size_t)panel, hdw, &rows) || rows > INT64_MAX / 16 ||
+        !lp__mul_ok(2 * rows, (size_t)kv->heads, &words) ||
+        !lp__mul_ok(words, (size_t)kv->layers, &words) ||
+        !lp__mul_ok(words, (size_t)slots, &words) || words > SIZE_MAX / 8 - SLACK)
         return lp_fail(ctx, LP_NOMEM,
                        "a key-value cache of %d sequences of %lld tokens is too large", (int)slots,
                        (long long)capacity);
+    kv->half_words = (int64_t)rows;
     if ((size_t)slots > kv->slot_room) {
         const size_t n = lp__grown((size_t)slots, kv->slot_room);
-        lp__free(ctx, kv->length);
-        kv->length = lp__calloc(ctx, 2 * n, sizeof *kv->length);
-        kv->slot_room = kv->length ? n : 0;
-        if (!kv->length) return LP_NOMEM;
-        kv->named = kv->length + n;
+        lp__free(ctx, kv->slot);
+        kv->slot = lp__calloc(ctx, n, sizeof *kv->slot);
+        kv->slot_room = kv->slot ? n : 0;
+        if (!kv->slot) return LP_NOMEM;
     }
-    if (floats > kv->float_room) {
-        const size_t n = lp__grown(floats, kv->float_room);
-        lp__free(ctx, kv->keys);
-        kv->keys = lp__alloc(ctx, 2 * n * sizeof(float));
-        kv->float_room = kv->keys ? n : 0;
-        if (!kv->keys) return LP_NOMEM;
-        kv->values = kv->keys + n;
+    if (words > kv->word_room) {
+        const size_t n = lp__grown(words, kv->word_room);
+        lp__free(ctx, kv->words);
+        kv->words = lp__alloc(ctx, (n + SLACK) * sizeof(lp__word));
+        kv->word_room = kv->words ? n : 0;
+        if (!kv->words) return LP_NOMEM;
+        memset(kv->words + n, 0, SLACK * sizeof(lp__word));
     }
     kv->slots = slots;
     kv->capacity = capacity;
-    for (int32_t i = 0; i < slots; i++) kv->length[i] = 0;
+    for (int32_t i = 0; i < slots; i++) kv->slot[i] = (kv_slot){.base = -1};
     return LP_OK;
 }
 
-lp_status lp_kv_create(lp_ctx* ctx, int64_t layers, int64_t width, int32_t slots, int64_t capacity,
-                       lp_kv** out) {
+lp_status lp_kv_create(lp_ctx* ctx, lp_precision precision, int64_t layers, int64_t heads,
+                       int64_t head_dim, int32_t slots, int64_t capacity, lp_kv** out) {
     *out = NULL;
-    if (!LP__REQUIRE(ctx, layers > 0 && width > 0 && slots > 0 && capacity > 0,
+    if (!LP__REQUIRE(ctx, layers > 0 && heads > 0 && head_dim > 0 && slots > 0 && capacity > 0,
                      "a cache has no empty side"))
         return LP_INVALID;
     lp_kv* kv = lp__calloc(ctx, 1, sizeof *kv);
     if (!kv) return LP_NOMEM;
-    *kv = (lp_kv){.ctx = ctx, .layers = layers, .width = width};
-    lp_status status = lp__kv_reshape(kv, slots, capacity);
+    *kv = (lp_kv){.ctx = ctx, .layers = layers, .heads = heads, .head_dim = head_dim};
+    lp_status status = lp__kv_reshape(kv, (lp__number)precision, slots, capacity);
     if (status != LP_OK) {
         lp_kv_destroy(kv);
         return status;
@@ -64,63 +84,119 @@ lp_status lp_kv_create(lp_ctx* ctx, int64_t layers, int64_t width, int32_t slots
 
 void lp_kv_destroy(lp_kv* kv) {
     if (!kv) return;
-    lp__free(kv->ctx, kv->length);
-    lp__free(kv->ctx, kv->keys);
+    lp__free(kv->ctx, kv->slot);
+    lp__free(kv->ctx, kv->words);
     lp__free(kv->ctx, kv);
 }
 
 static bool is_slot(const lp_kv* kv, int32_t slot) { return slot >= 0 && slot < kv->slots; }
 
+lp__number lp__kv_number(const lp_kv* kv) { return kv->number; }
+
 int64_t lp_kv_length(const lp_kv* kv, int32_t slot) {
-    return LP__REQUIRE(kv->ctx, is_slot(kv, slot), "the cache has no such slot") ? kv->length[slot]
-                                                                                 : 0;
+    return LP__REQUIRE(kv->ctx, is_slot(kv, slot), "the cache has no such slot")
+               ? kv->slot[slot].length
+               : 0;
 }
 
-void lp_kv_clear(lp_kv* kv, int32_t slot) {
-    if (LP__REQUIRE(kv->ctx, is_slot(kv, slot), "the cache has no such slot")) kv->length[slot] = 0;
+/* Whether the rows of a slot may go: no other stands on them. */
+static bool may_go(const lp_kv* kv, int32_t slot) {
+    return LP__REQUIRE(kv->ctx, is_slot(kv, slot), "the cache has no such slot") &&
+           LP__REQUIRE(kv->ctx, kv->slot[slot].forks == 0,
+                       "another slot shares the rows of this one: clear that first");
+}
+
+void lp_kv_clear(lp_kv* kv, int32_t index) {
+    if (!may_go(kv, index)) return;
+    kv_slot* s = &kv->slot[index];
+    if (s->base >= 0) kv->slot[s->base].forks--;
+    s->base = -1;
+    s->length = s->shared = 0;
 }
 
 void lp_kv_advance(lp_kv* kv, int32_t slot, int64_t rows) {
     if (LP__REQUIRE(kv->ctx, is_slot(kv, slot), "the cache has no such slot") &&
-        LP__REQUIRE(kv->ctx, rows >= 0 && rows <= kv->capacity - kv->length[slot],
+        LP__REQUIRE(kv->ctx, rows >= 0 && rows <= kv->capacity - kv->slot[slot].length,
                     "the slot has no room for the rows"))
-        kv->length[slot] += rows;
+        kv->slot[slot].length += rows;
+}
+
+static lp__word* keys_of(const lp_kv* kv, int64_t layer, int32_t slot, int64_t head) {
+    return kv->words +
+           (((int64_t)slot * kv->layers + layer) * kv->heads + head) * 2 * kv->half_words;
+}
+
+lp__kv_view lp__kv_view_of(const lp_kv* kv, int64_t layer, int32_t index, int64_t head) {
+    const kv_slot* s = &kv->slot[index];
+    lp__kv_view view = {.keys = keys_of(kv, layer, index, head), .shared = s->shared};
+    view.values = view.keys + kv->half_words;
+    if (s->base >= 0) {
+        view.base_keys = keys_of(kv, layer, s->base, head);
+        view.base_values = view.base_keys + kv->half_words;
+    }
+    return view;
+}
+
+void lp__kv_put(const lp__kernels* kernels, lp__number number, int64_t head_dim, lp__word* keys,
+                lp__word* values, int64_t row, const lp__word* k, const lp__word* v) {
+    const int64_t panel = kernels->panel, words = lp__words(&kernels->format[number], head_dim);
+    lp__word* key_panel = keys + row / panel * panel * words;
+    if (row % panel == 0) memset(key_panel, 0, (size_t)(panel * words) * sizeof *keys);
+    for (int64_t p = 0; p < words; p++) key_panel[p * panel + row % panel] = k[p];
+    if (number == LP__F32) {
+        memcpy(values + row * head_dim, v, (size_t)head_dim * sizeof *v);
+        return;
+    }
+    lp__word* step = values + row / 2 * head_dim;
+    if (row % 2 == 0) memset(step, 0, (size_t)head_dim * sizeof *step);
+    uint16_t* to = (uint16_t*)step + row % 2;
+    for (int64_t l = 0; l < head_dim; l++) to[2 * l] = ((const uint16_t*)v)[l];
 }
 
 void lp_kv_fork(lp_kv* kv, int32_t from, int32_t to) {
     if (!LP__REQUIRE(kv->ctx, is_slot(kv, from) && is_slot(kv, to) && from != to,
-                     "a copy needs two slots that differ"))
+                     "a copy needs two slots that differ") ||
+        !may_go(kv, to))
         return;
-    const size_t bytes = (size_t)(kv->length[from] * kv->width) * sizeof(float);
+    lp_kv_clear(kv, to);
+    const lp__kernels* kernels = lp__ctx_kernels(kv->ctx);
+    const int64_t panel = kernels->panel, numbers = kernels->format[kv->number].numbers;
+    kv_slot *source = &kv->slot[from], *target = &kv->slot[to];
+    /* A fork of a fork stands on the same base; what lies behind is copied. */
+    const int64_t whole = source->length / panel * panel;
+    target->base = source->base < 0 ? from : source->base;
+    target->shared = source->base < 0 ? whole : source->shared;
+    if (target->shared == 0) target->base = -1;
+    if (target->base >= 0) kv->slot[target->base].forks++;
+    target->length = source->length;
+    const int64_t words = lp__words(&kernels->format[kv->number], kv->head_dim);
+    const int64_t key_from = target->shared * words;
+    const int64_t key_count = (source->length + panel - 1) / panel * panel * words - key_from;
+    const int64_t value_from = target->shared / numbers * kv->head_dim;
+    const int64_t value_count =
+        (source->length + numbers - 1) / numbers * kv->head_dim - value_from;
     for (int64_t layer = 0; layer < kv->layers; layer++) {
-        memcpy(lp__kv_keys(kv, layer, to), lp__kv_keys(kv, layer, from), bytes);
-        memcpy(lp__kv_values(kv, layer, to), lp__kv_values(kv, layer, from), bytes);
+        for (int64_t head = 0; head < kv->heads; head++) {
+            lp__word *k = keys_of(kv, layer, to, head), *v = k + kv->half_words;
+            const lp__word *k0 = keys_of(kv, layer, from, head), *v0 = k0 + kv->half_words;
+            memcpy(k + key_from, k0 + key_from, (size_t)key_count * sizeof *k);
+            memcpy(v + value_from, v0 + value_from, (size_t)value_count * sizeof *v);
+        }
     }
-    kv->length[to] = kv->length[from];
-}
-
-static size_t offset(const lp_kv* kv, int64_t layer, int32_t slot) {
-    return (size_t)(((int64_t)slot * kv->layers + layer) * kv->capacity * kv->width);
-}
-
-float* lp__kv_keys(lp_kv* kv, int64_t layer, int32_t slot) {
-    return kv->keys + offset(kv, layer, slot);
-}
-float* lp__kv_values(lp_kv* kv, int64_t layer, int32_t slot) {
-    return kv->values + offset(kv, layer, slot);
 }
 
 bool lp__kv_slots_ok(lp_kv* kv, int64_t n, const int32_t* slot) {
     const int64_t question = ++kv->questions;
     if (!slot) return false;
     for (int64_t i = 0; i < n; i++) {
-        if (!is_slot(kv, slot[i]) || kv->named[slot[i]] == question) return false;
-        kv->named[slot[i]] = question;
+        if (!is_slot(kv, slot[i]) || kv->slot[slot[i]].named == question) return false;
+        kv->slot[slot[i]].named = question;
     }
     return true;
 }
 
-bool lp__kv_fits(const lp_kv* kv, int64_t layer, int32_t slot, int64_t rows, int64_t width) {
-    return layer >= 0 && layer < kv->layers && width == kv->width &&
-           rows <= kv->capacity - kv->length[slot];
+bool lp__kv_fits(const lp_kv* kv, int64_t layer, int32_t slot, int64_t rows, int64_t heads,
+                 int64_t head_dim) {
+    return layer >= 0 && layer < kv->layers && heads == kv->heads && head_dim == kv->head_dim &&
+           rows <= kv->capacity - kv->slot[slot].length;
 }

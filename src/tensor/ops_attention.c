@@ -1,135 +1,140 @@
-/* Grouped-query causal attention over packed sequences, with or without a key-value cache. One item
- * is one key-value head of one sequence, with all the query heads that read it; items are shared
- * out to the threads. */
-#include "tensor/tape.h"
+/* Grouped-query causal attention over packed sequences, with or without a key-value cache: in float
+ * by attend.c, in double by the formula. */
+#include "tensor/attend.h"
 
-/* ---- the double reference of the four kernels ------------------------------------------------ */
-static double dot_ref(int64_t n, const double* x, const double* y) {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += x[i] * y[i];
-    return sum;
+/* ---- in float -------------------------------------------------------------------------------- */
+
+static lp__attend attend_of(const lp__node* node) {
+    const int64_t width = node->t.cols, kv_width = node->in[1]->t.cols;
+    return (lp__attend){.ctx = lp__node_ctx(node),
+                        .number = LP__F32,
+                        .heads = node->attr.attention.heads,
+                        .kv_heads = node->attr.attention.kv_heads,
+                        .head_dim = width / node->attr.attention.heads,
+                        .sequences = node->attr.attention.sequences,
+                        .spans = node->attr.attention.spans,
+                        .q = node->in[0]->t.data,
+                        .k = node->in[1]->t.data,
+                        .v = node->in[2]->t.data,
+                        .ldq = width,
+                        .ldk = kv_width,
+                        .ldv = kv_width,
+                        .cache = node->attr.attention.cache,
+                        .layer = node->attr.attention.layer,
+                        .lse = node->saved};
 }
-static void axpy_ref(int64_t n, double a, const double* x, double* y) {
-    for (int64_t i = 0; i < n; i++) y[i] += a * x[i];
+
+static bool reserve_lse(lp__node* node) {
+    const size_t count = (size_t)(node->t.rows * node->attr.attention.heads);
+    node->saved = lp__tape_alloc(node->tape, count * sizeof(double));
+    return node->saved != NULL;
 }
-static double max_ref(int64_t n, const double* x) {
-    double max = -(double)INFINITY;
-    for (int64_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
-    return max;
+
+static void attention_forward_f32(lp__node* node) {
+    if (!reserve_lse(node)) return;
+    const lp__attend a = attend_of(node);
+    if (lp__attend_forward(&a, node->t.data, node->t.cols) != LP_OK)
+        lp__tape_fail(node->tape, LP_NOMEM);
 }
-static double sum_exp_ref(int64_t n, const double* x, double shift, double* y) {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        y[i] = exp(x[i] - shift);
-        sum += y[i];
+
+/* The gradient of an input, or scratch of its size, cleared, if none is wanted. */
+static float* gradient_or_scratch(lp__node* node) {
+    if (node->t.needs_grad) return lp__grad(node);
+    lp__arena* scratch = lp__scratch(lp__node_ctx(node));
+    float* g = lp__arena_alloc(scratch, (size_t)lp__size(node) * sizeof *g);
+    if (g) memset(g, 0, (size_t)lp__size(node) * sizeof *g);
+    return g;
+}
+
+static void attention_backward_f32(lp__node* node) {
+    lp__arena* scratch = lp__scratch(lp__node_ctx(node));
+    const lp__mark mark = lp__arena_mark(scratch);
+    float *d[3], *dy = node->t.grad;
+    bool all = true;
+    for (int i = 0; i < 3; i++) all = (d[i] = gradient_or_scratch(node->in[i])) != NULL && all;
+    const lp__attend a = attend_of(node);
+    if (!all || lp__attend_backward(&a, dy, node->t.cols, d[0], d[1], d[2]) != LP_OK)
+        lp__tape_fail(node->tape, LP_NOMEM);
+    lp__arena_release(scratch, mark);
+}
+
+/* ---- the reference, in double ---------------------------------------------------------------- */
+
+/* p_j = softmax of q k_j / sqrt(hd) over j < n into s; returns its log sum exp. */
+static double weigh(int64_t n, int64_t hd, int64_t ld, const double* q, const double* k,
+                    double* s) {
+    double max = -(double)INFINITY, sum = 0;
+    for (int64_t j = 0; j < n; j++) {
+        s[j] = 0;
+        for (int64_t l = 0; l < hd; l++) s[j] += q[l] * k[j * ld + l];
+        s[j] /= sqrt((double)hd);
+        max = fmax(max, s[j]);
     }
-    return sum;
+    for (int64_t j = 0; j < n; j++) sum += s[j] = exp(s[j] - max);
+    for (int64_t j = 0; j < n; j++) s[j] /= sum;
+    return log(sum) + max;
 }
 
-#define real     float
-#define FN(name) name##_f32
-#define DOT      kernels->dot
-#define AXPY     kernels->axpy
-#define MAX      kernels->max
-#define SUM_EXP  kernels->sum_exp
-#include "tensor/attention.inc"
-#undef real
-#undef FN
-#undef DOT
-#undef AXPY
-#undef MAX
-#undef SUM_EXP
-
-#define real     double
-#define FN(name) name##_f64
-#define DOT      dot_ref
-#define AXPY     axpy_ref
-#define MAX      max_ref
-#define SUM_EXP  sum_exp_ref
-#include "tensor/attention.inc"
-
-typedef struct attention_job {
-    lp__node* node;
-    void *dq, *dk, *dv;
-} attention_job;
-
-static void forward_task(void* user, int64_t index, int worker) {
-    lp__node* node = ((attention_job*)user)->node;
-    const int64_t kv_heads = node->attr.attention.kv_heads;
-    const lp__span* span = &node->attr.attention.spans[index / kv_heads];
-    void* scratch = lp__worker_scratch(lp__node_ctx(node), worker);
-    if (node->t.type == LP_F64) {
-        attention_item_f64(node, span, index % kv_heads, scratch);
-    } else {
-        attention_item_f32(node, span, index % kv_heads, scratch);
-    }
-}
-
-static void backward_task(void* user, int64_t index, int worker) {
-    const attention_job* job = user;
-    lp__node* node = job->node;
-    const int64_t kv_heads = node->attr.attention.kv_heads;
-    const lp__span* span = &node->attr.attention.spans[index / kv_heads];
-    void* scratch = lp__worker_scratch(lp__node_ctx(node), worker);
-    if (node->t.type == LP_F64) {
-        attention_backward_item_f64(node, span, index % kv_heads, scratch, job->dq, job->dk,
-                                    job->dv);
-    } else {
-        attention_backward_item_f32(node, span, index % kv_heads, scratch, job->dq, job->dk,
-                                    job->dv);
-    }
-}
-
-/* A row of scores for every worker. */
-static bool reserve_scores(lp__node* node) {
-    int64_t longest = 1;
-    for (int64_t s = 0; s < node->attr.attention.sequences; s++) {
-        const lp__span* span = &node->attr.attention.spans[s];
-        longest = LP__MAX(longest, span->past + span->count);
-    }
-    const size_t bytes = (size_t)longest * lp__dtype_bytes(node->t.type);
-    if (lp__worker_scratch_reserve(lp__node_ctx(node), bytes)) return true;
-    lp__tape_fail(node->tape, LP_NOMEM);
-    return false;
-}
-
-/* Stores the new rows of k and v behind what the slots hold. */
-static void store_in_cache(lp__node* node) {
-    lp_kv* cache = node->attr.attention.cache;
-    const int64_t width = node->in[1]->t.cols;
-    for (int64_t s = 0; s < node->attr.attention.sequences; s++) {
-        const lp__span* span = &node->attr.attention.spans[s];
-        const size_t bytes = (size_t)(span->count * width) * sizeof(float);
-        float* keys =
-            lp__kv_keys(cache, node->attr.attention.layer, span->slot) + span->past * width;
-        float* values =
-            lp__kv_values(cache, node->attr.attention.layer, span->slot) + span->past * width;
-        memcpy(keys, (const float*)node->in[1]->t.data + span->first * width, bytes);
-        memcpy(values, (const float*)node->in[2]->t.data + span->first * width, bytes);
+/* Calls row(node, i, h, n, first key row, scratch [rows]) for every row and head. */
+static void each_row_f64(lp__node* node, void (*row)(lp__node* node, int64_t at, int64_t n,
+                                                     int64_t key, double* s)) {
+    const int64_t heads = node->attr.attention.heads, hd = node->t.cols / heads;
+    const int64_t group = heads / node->attr.attention.kv_heads, ld = node->in[1]->t.cols;
+    double* s = lp__tape_alloc(node->tape, (size_t)(node->t.rows + 1) * sizeof *s);
+    if (!s) return;
+    for (int64_t q = 0; q < node->attr.attention.sequences; q++) {
+        const lp__span* span = &node->attr.attention.spans[q];
+        for (int64_t i = 0; i < span->count; i++)
+            for (int64_t h = 0; h < heads; h++)
+                row(node, (span->first + i) * node->t.cols + h * hd, i + 1,
+                    span->first * ld + h / group * hd, s);
     }
 }
 
-static void attention_forward(lp__node* node) {
-    const int64_t items = node->attr.attention.sequences * node->attr.attention.kv_heads;
-    node->saved = lp__tape_alloc(node->tape, (size_t)(node->t.rows * node->attr.attention.heads) *
-                                                 sizeof(double));
-    if (!node->saved || !reserve_scores(node)) return;
-    if (node->attr.attention.cache) store_in_cache(node);
-    attention_job job = {.node = node};
-    lp__parallel_for(lp__node_ctx(node), items, forward_task, &job);
+static void forward_row_f64(lp__node* node, int64_t at, int64_t n, int64_t key, double* s) {
+    const int64_t hd = node->t.cols / node->attr.attention.heads, ld = node->in[1]->t.cols;
+    const double *q = (const double*)node->in[0]->t.data + at,
+                 *k = (const double*)node->in[1]->t.data + key,
+                 *v = (const double*)node->in[2]->t.data + key;
+    double* o = (double*)node->t.data + at;
+    weigh(n, hd, ld, q, k, s);
+    for (int64_t l = 0; l < hd; l++) {
+        o[l] = 0;
+        for (int64_t j = 0; j < n; j++) o[l] += s[j] * v[j * ld + l];
+    }
 }
 
-static void attention_backward(lp__node* node) {
-    const int64_t items = node->attr.attention.sequences * node->attr.attention.kv_heads;
-    attention_job job = {node, lp__grad(node->in[0]), lp__grad(node->in[1]), lp__grad(node->in[2])};
-    if (node->tape->status != LP_OK || !reserve_scores(node)) return;
-    lp__parallel_for(lp__node_ctx(node), items, backward_task, &job);
+/* ds_j = p_j (do . v_j - do . o) / sqrt(hd),  dq += sum_j ds_j k_j,  dk_j += ds_j q,
+ * dv_j += p_j do */
+static void backward_row_f64(lp__node* node, int64_t at, int64_t n, int64_t key, double* s) {
+    const int64_t hd = node->t.cols / node->attr.attention.heads, ld = node->in[1]->t.cols;
+    const double *q = (const double*)node->in[0]->t.data + at,
+                 *k = (const double*)node->in[1]->t.data + key,
+                 *v = (const double*)node->in[2]->t.data + key,
+                 *o = (const double*)node->t.data + at, *dy = (const double*)node->t.grad + at;
+    double *dq = lp__grad(node->in[0]), *dk = lp__grad(node->in[1]), *dv = lp__grad(node->in[2]);
+    double mean = 0;
+    weigh(n, hd, ld, q, k, s);
+    for (int64_t l = 0; l < hd; l++) mean += dy[l] * o[l];
+    for (int64_t j = 0; j < n; j++) {
+        double dp = 0;
+        for (int64_t l = 0; l < hd; l++) dp += dy[l] * v[j * ld + l];
+        const double ds = s[j] * (dp - mean) / sqrt((double)hd);
+        for (int64_t l = 0; l < hd; l++) {
+            if (dq) dq[at + l] += ds * k[j * ld + l];
+            if (dk) dk[key + j * ld + l] += ds * q[l];
+            if (dv) dv[key + j * ld + l] += s[j] * dy[l];
+        }
+    }
 }
+
+static void attention_forward_f64(lp__node* node) { each_row_f64(node, forward_row_f64); }
+static void attention_backward_f64(lp__node* node) { each_row_f64(node, backward_row_f64); }
 
 const lp__op lp__op_attention = {
     .name = "attention",
-    .forward = {attention_forward, attention_forward},
-    .backward = {attention_backward, attention_backward},
+    .forward = {attention_forward_f32, attention_forward_f64},
+    .backward = {attention_backward_f32, attention_backward_f64},
 };
 
 bool lp__offsets_ok(int64_t sequences, const int64_t* offsets, int64_t* rows) {
@@ -141,17 +146,18 @@ bool lp__offsets_ok(int64_t sequences, const int64_t* offsets, int64_t* rows) {
     return true;
 }
 
-static bool spans_fill(lp_tape* t, lp_tensor k, const lp_attention_def* def, lp__span* spans) {
+bool lp__spans_fill(lp_tape* t, int64_t head_dim, const lp_attention_def* def, lp__span* spans) {
     for (int64_t s = 0; s < def->sequences; s++) {
         lp__span* span = &spans[s];
         span->first = def->offsets[s];
         span->count = def->offsets[s + 1] - def->offsets[s];
         span->slot = def->cache ? def->slot[s] : 0;
+        span->prefix = -1;
         span->past = def->cache ? lp_kv_length(def->cache, span->slot) : 0;
-        if (def->cache &&
-            !LP__REQUIRE(t->ctx,
-                         lp__kv_fits(def->cache, def->layer, span->slot, span->count, k->cols),
-                         "the rows do not fit into the key-value cache"))
+        if (def->cache && !LP__REQUIRE(t->ctx,
+                                       lp__kv_fits(def->cache, def->layer, span->slot, span->count,
+                                                   def->kv_heads, head_dim),
+                                       "the rows do not fit into the key-value cache"))
             return false;
     }
     return true;
@@ -170,8 +176,10 @@ lp_tensor lp_attention(lp_tape* t, lp_tensor q, lp_tensor k, lp_tensor v,
                      k->rows == q->rows && v->rows == q->rows &&
                          k->cols == q->cols / heads * kv_heads && v->cols == k->cols,
                      "k and v are [rows, kv_heads * head_dim]") ||
-        !LP__REQUIRE(t->ctx, !def->cache || (!t->recording && t->type == LP_F32),
-                     "a cache needs a float tape that is not recording") ||
+        !LP__REQUIRE(t->ctx,
+                     !def->cache || (!t->recording && t->type == LP_F32 &&
+                                     lp__kv_number(def->cache) == LP__F32),
+                     "a cache needs a float tape that is not recording, and float32") ||
         !LP__REQUIRE(t->ctx, lp__offsets_ok(def->sequences, def->offsets, &rows) && rows == q->rows,
                      "offsets must not fall, and cover the rows exactly") ||
         !LP__REQUIRE(t->ctx, !def->cache || lp__kv_slots_ok(def->cache, def->sequences, def->slot),
@@ -179,7 +187,7 @@ lp_tensor lp_attention(lp_tape* t, lp_tensor q, lp_tensor k, lp_tensor v,
         return lp__tape_fail(t, LP_INVALID);
     lp__span* spans = lp__tape_alloc(t, (size_t)def->sequences * sizeof *spans);
     if (!spans) return NULL;
-    if (!spans_fill(t, k, def, spans)) return lp__tape_fail(t, LP_INVALID);
+    if (!lp__spans_fill(t, q->cols / heads, def, spans)) return lp__tape_fail(t, LP_INVALID);
     lp__attr attr = {.attention = {heads, kv_heads, def->sequences, spans, def->cache, def->layer}};
     return lp__apply(t, &lp__op_attention, q->rows, q->cols, in, 3, &attr);
 }

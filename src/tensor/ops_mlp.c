@@ -43,8 +43,9 @@ static void product(const lp__kernels* kernels, int64_t rows, int64_t n, int64_t
     for (int64_t r = 0; r < rows; r += kernels->tile_rows) {
         const int count = (int)LP__MIN(rows - r, (int64_t)kernels->tile_rows);
         for (int64_t j = 0; j < n; j += kernels->panel)
-            kernels->gemm_tile(count, (int)LP__MIN(n - j, (int64_t)kernels->panel), k, x + r * k, k,
-                               packed + j * k, y + r * n + j, n, true);
+            kernels->format[LP__F32].tile(count, (int)LP__MIN(n - j, (int64_t)kernels->panel), k,
+                                          x + r * k, k, packed + j * k, kernels->panel,
+                                          y + r * n + j, n, true);
     }
 }
 
@@ -137,8 +138,9 @@ static void weight_gradient(const lp__kernels* kernels, int64_t rows, int64_t ou
         const int columns = (int)LP__MIN(in - j, panel);
         kernels->pack_rows(columns, rows, h + j, in, right);
         for (int64_t i = 0; i < out; i += tile)
-            kernels->gemm_tile_packed((int)LP__MIN(out - i, tile), columns, rows, left + i * rows,
-                                      right, dw + i * in + j, in, true);
+            kernels->format[LP__F32].tile_packed((int)LP__MIN(out - i, tile), columns, rows,
+                                                 left + i * rows, right, panel, dw + i * in + j,
+                                                 in, true);
     }
     kernels->add_rows(rows, out, d, dw + out * in); /* db */
 }

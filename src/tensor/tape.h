@@ -24,11 +24,13 @@ typedef struct lp__op {
 #include "tensor/ops.inc"
 #undef LP__OP
 
-/* One sequence of an attention op: rows first .. first + count - 1 follow `past` cached rows of
- * `slot`. */
+/* One sequence of an attention op: rows first .. first + count - 1 follow `past` rows, cached in
+ * `slot` or in the same batch. */
 typedef struct lp__span {
     int64_t first, count, past;
     int32_t slot;
+    int64_t
+        prefix; /* without a cache: the span whose rows, `past` of them, come before; -1: none */
 } lp__span;
 
 /* A layer of a perceptron: its parameters, its widths, W^T in panels, and what it gave, [rows,
@@ -128,17 +130,32 @@ const float* lp__packed_weight(lp_ctx* ctx, lp__node* w);
 /* ---- packed sequences: whether offsets [sequences + 1] begin at 0 and never fall; *rows is then
  * where they end ---- */
 bool lp__offsets_ok(int64_t sequences, const int64_t* offsets, int64_t* rows);
+/* Spans of an attention's sequences; false if a cache has no room for them (by the assert hook). */
+bool lp__spans_fill(lp_tape* tape, int64_t head_dim, const lp_attention_def* def, lp__span* spans);
 
-/* ---- key-value cache: the stored rows of a slot in a layer, [capacity, width] ---------------- */
-float* lp__kv_keys(lp_kv* kv, int64_t layer, int32_t slot);
-float* lp__kv_values(lp_kv* kv, int64_t layer, int32_t slot);
-/* Other numbers of slots and rows (both positive), all slots empty; memory is asked for only if
- * there is too little. After LP_NOMEM the cache has no slots until it is reshaped again. */
-lp_status lp__kv_reshape(lp_kv* kv, int32_t slots, int64_t capacity);
+/* ---- key-value cache ---------------------------------------------------------------------------
+ */
+
+/* Keys and values of a head, see kv.c; rows before `shared` are in base, the others in its own,
+ * both at their absolute place. */
+typedef struct lp__kv_view {
+    lp__word *base_keys, *base_values, *keys, *values;
+    int64_t shared;
+} lp__kv_view;
+lp__kv_view lp__kv_view_of(const lp_kv* kv, int64_t layer, int32_t slot, int64_t head);
+/* Puts a row of a head, words of k and v, at its place. Rows come in order. */
+void lp__kv_put(const lp__kernels* kernels, lp__number number, int64_t head_dim, lp__word* keys,
+                lp__word* values, int64_t row, const lp__word* k, const lp__word* v);
+lp__number lp__kv_number(const lp_kv* kv);
+/* Another format, other numbers of slots and rows (both positive), all slots empty; memory is asked
+ * for only if there is too little. After LP_NOMEM the cache has no slots until it is reshaped
+ * again. */
+lp_status lp__kv_reshape(lp_kv* kv, lp__number number, int32_t slots, int64_t capacity);
 /* Whether every slot [n] is there, and none is named twice; NULL: false. */
 bool lp__kv_slots_ok(lp_kv* kv, int64_t n, const int32_t* slot);
-/* Whether `rows` more rows of `width` columns fit behind those of the slot, which must be there. */
-bool lp__kv_fits(const lp_kv* kv, int64_t layer, int32_t slot, int64_t rows, int64_t width);
+/* Whether `rows` more rows of so many heads fit behind those of the slot, which must be there. */
+bool lp__kv_fits(const lp_kv* kv, int64_t layer, int32_t slot, int64_t rows, int64_t heads,
+                 int64_t head_dim);
 
 /* ---- a row of logits: its maximum, log sum exp, and (if not NULL) its entropy, all from one order
  * of sums, so that sampling and learning find the same bits. scratch: n floats, only for the

@@ -46,7 +46,7 @@ metrics() { # RUN NAME...
 }
 metrics "$work/run" $of_ppo
 for line in 'algo: ppo' 'env: CartPole-v1' 'n_envs: 4' 'n_timesteps: 2000' 'batch_size: 100' 'learning_rate: 0.0003' \
-    'net_arch: \[64, 64\]' 'normalize_advantage: true' 'isa: (scalar|avx2|avx512)' "output_dir: $work/run" 'seed: 0'; do
+    'net_arch: \[64, 64\]' 'normalize_advantage: true' 'isa: (scalar|avx2|avx512|avx512_bf16)' "output_dir: $work/run" 'seed: 0'; do
     grep -qE "^$line$" "$work/run/config.yaml" || wrong "config.yaml lacks $line"
 done
 grep -qvE '^[a-z_]+: .+$' "$work/run/config.yaml" && wrong "config.yaml has lines that are no settings"

@@ -7,7 +7,7 @@ expect 0 'train ppo' "$logpi" --help
 expect 0 'learning_rate' "$logpi" train ppo --help
 expect 0 '^  --\[no-\]adap_kl_ctrl ' "$logpi" train ppo -h
 expect 0 'train ppo' "$logpi" -h
-expect 0 'logpi [0-9]+\.[0-9]+\.[0-9]+, (scalar|avx2|avx512), [0-9]+ threads' "$logpi" --version
+expect 0 'logpi [0-9]+\.[0-9]+\.[0-9]+, (scalar|avx2|avx512|avx512_bf16), [0-9]+ threads' "$logpi" --version
 expect 0 'Updated theta:' "$logpi" step --d 4 --k 2 --learning-rate 0.01 --advantage 1 --rng numpy --seed 0
 expect 0 '1.76384028' "$logpi" step --rng numpy --seed 0
 expect 0 'Gradient stored in theta.grad:' "$logpi" step --autograd --d 4 --k 3 --reward 1 --rng torch --seed 0

@@ -43,7 +43,7 @@ static void set_up(rig* r) {
     r->wide = lp_params_create(r->ctx, LP_F64, true);
     lp_param(r->wide, "w", 2, 3);
     r->t = lp_tape_create(r->ctx, LP_F32);
-    assert_int_equal(lp_kv_create(r->ctx, 2, 4, 2, 3, &r->kv), LP_OK);
+    assert_int_equal(lp_kv_create(r->ctx, LP_FLOAT32, 2, 2, 2, 2, 3, &r->kv), LP_OK);
 }
 
 static lp_tensor z(lp_tape* t, int64_t rows, int64_t cols) { return lp_zeros(t, rows, cols); }
@@ -232,7 +232,7 @@ static void the_rest(void** state) {
     expect(r, "settings from nowhere", lp_optim_create(r->params, &def, &optim) == LP_INVALID);
     assert_null(optim);
     lp_kv* kv;
-    expect(r, "an empty cache", lp_kv_create(r->ctx, 1, 0, 1, 1, &kv) == LP_INVALID);
+    expect(r, "an empty cache", lp_kv_create(r->ctx, LP_FLOAT32, 1, 0, 1, 1, 1, &kv) == LP_INVALID);
     kv = r->kv;
     lp_kv_advance(kv, 1, 2);
     for (int i = 0; i < 3; i++) {
@@ -276,7 +276,7 @@ static void too_large(void** state) {
     assert_int_equal(lp_error_status(r->ctx), LP_NOMEM);
     assert_int_equal(lp_params_count(r->params), 0);
     lp_kv* kv;
-    assert_int_equal(lp_kv_create(r->ctx, INT64_MAX, 2, 2, 2, &kv), LP_NOMEM);
+    assert_int_equal(lp_kv_create(r->ctx, LP_FLOAT32, INT64_MAX, 2, 1, 2, 2, &kv), LP_NOMEM);
     assert_null(kv);
     assert_int_equal(r->assertions, 0);
     lp_ctx_destroy(r->ctx);

@@ -146,7 +146,7 @@ static void cache(void** state) {
     lp_tensor y = lp_attention(t, lp_const_f32(t, N, WIDTH, q), lp_const_f32(t, N, KV, k),
                                lp_const_f32(t, N, KV, v), &def);
     memcpy(whole, y->data, sizeof whole);
-    assert_int_equal(lp_kv_create(ctx, 1, KV, 2, N, &kv), LP_OK);
+    assert_int_equal(lp_kv_create(ctx, LP_FLOAT32, 1, 2, KV / 2, 2, N, &kv), LP_OK);
     const int32_t slot = 1;
     def.cache = kv;
     def.slot = &slot;
@@ -190,12 +190,12 @@ static void cache_forks(void** state) {
                                    lp_const_f32(t, N, KV, v[s]), &def);
         memcpy(whole[s], y->data, sizeof whole[s]);
     }
-    assert_int_equal(lp_kv_create(ctx, LAYERS, KV, 4, 3 * N, &kv), LP_OK);
+    assert_int_equal(lp_kv_create(ctx, LP_FLOAT32, LAYERS, 1, KV, 4, 3 * N, &kv), LP_OK);
     def.cache = kv;
     for (int round = 0; round < 2; round++) {
         const int32_t first = 3, both_slots[2] = {3, 1}; /* neither in order nor adjacent */
-        lp_kv_clear(kv, 3);
         lp_kv_clear(kv, 1);
+        lp_kv_clear(kv, 3);
         def.slot = &first;
         def.sequences = 1;
         offsets[1] = SAME;

@@ -1,0 +1,198 @@
+#include "kernels/product.h"
+
+enum {
+    CACHE_WORDS = 56 * 1024, /* of panels that a piece keeps in the second level of the cache */
+    PIECES_PER_THREAD = 6,   /* wanted, so that threads end together */
+    LEAST_WORK = 1 << 15,    /* multiply-adds of words worth handing to a thread */
+    MAX_PANEL = 64,
+    MAX_ROWS = 8,
+    MAX_PRODUCTS = 8
+};
+
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* How a product is cut: `groups` of panels side by side, `chunks` of rows below each other. */
+typedef struct cut {
+    const lp__product* product;
+    int64_t group, groups, row_chunk, chunks;
+    int64_t first; /* index of its first piece */
+} cut;
+
+typedef struct products_job {
+    const lp__kernels* kernels;
+    const lp__format* format;
+    cut cuts[MAX_PRODUCTS];
+    int count;
+} products_job;
+
+static int64_t product_words(const lp__product* p) {
+    int64_t words = 0;
+    for (int i = 0; i < p->terms; i++) words += p->term[i].words;
+    return words;
+}
+
+static int64_t cut_product(const lp__kernels* kernels, int64_t threads, const lp__product* p,
+                           cut* c) {
+    const int64_t panels = ceil_div(p->n, kernels->panel), words = LP__MAX(product_words(p), 1);
+    const int64_t panel_words = words * kernels->panel * (p->twin ? 2 : 1);
+    const int64_t wanted = threads * PIECES_PER_THREAD;
+    *c = (cut){.product = p};
+    c->group = LP__MAX(1, LP__MIN(CACHE_WORDS / panel_words, panels / wanted));
+    c->group = LP__MAX(c->group, LEAST_WORK / (panel_words * LP__MAX(p->m, 1)));
+    c->groups = ceil_div(panels, c->group);
+    const int64_t blocks = ceil_div(p->m, kernels->tile_rows);
+    int64_t chunks = LP__MIN(ceil_div(wanted, LP__MAX(c->groups, 1)), ceil_div(blocks, 4));
+    chunks = LP__MAX(1, LP__MIN(chunks, p->m * panel_words * panels / LEAST_WORK));
+    c->row_chunk = ceil_div(blocks, chunks) * kernels->tile_rows;
+    c->chunks = p->m > 0 ? ceil_div(p->m, c->row_chunk) : 0;
+    return c->groups * c->chunks;
+}
+
+static void tile(const products_job* job, const lp__product* p, int64_t r, int rows, int64_t col,
+                 int cols, const lp__word* twin, float* c, int64_t ldc, bool accumulate) {
+    const int64_t panel = job->kernels->panel, tile_rows = job->kernels->tile_rows;
+    for (int i = 0; i < p->terms; i++) {
+        const lp__term* t = &p->term[i];
+        const lp__word* b = (twin ? twin : t->b) + col * t->words;
+        if (p->blocks)
+            job->format->tile_packed(rows, cols, t->words,
+                                     t->a + r / tile_rows * t->words * tile_rows, b, panel, c, ldc,
+                                     accumulate || i > 0);
+        else
+            job->format->tile(rows, cols, t->words, t->a + r * t->lda, t->lda, b, panel, c, ldc,
+                              accumulate || i > 0);
+    }
+}
+
+static void product_piece(void* user, int64_t index, int worker) {
+    (void)worker;
+    const products_job* job = user;
+    const cut* c = job->cuts;
+    while (index >= c->first + c->groups * c->chunks) c++;
+    index -= c->first;
+    const lp__product* p = c->product;
+    const int64_t panel = job->kernels->panel, tile_rows = job->kernels->tile_rows;
+    const int64_t r0 = index % c->chunks * c->row_chunk, r1 = LP__MIN(r0 + c->row_chunk, p->m);
+    const int64_t j0 = index / c->chunks * c->group * panel;
+    const int64_t j1 = LP__MIN(j0 + c->group * panel, p->n);
+    _Alignas(64) float own[2][MAX_ROWS * MAX_PANEL];
+
+    for (int64_t r = r0; r < r1; r += tile_rows) {
+        const int rows = (int)LP__MIN(r1 - r, tile_rows);
+        for (int64_t j = j0; j < j1; j += panel) {
+            const int cols = (int)LP__MIN(j1 - j, panel);
+            if (!p->finish) {
+                tile(job, p, r, rows, j, cols, NULL, p->c + r * p->ldc + j, p->ldc, p->accumulate);
+                continue;
+            }
+            tile(job, p, r, rows, j, cols, NULL, own[0], panel, false);
+            if (p->twin) tile(job, p, r, rows, j, cols, p->twin, own[1], panel, false);
+            p->finish(p, r, rows, j, cols, own[0], own[1]);
+        }
+    }
+}
+
+void lp__products(lp_ctx* ctx, lp__number number, const lp__product* products, int count) {
+    const lp__kernels* kernels = lp__ctx_kernels(ctx);
+    products_job job = {.kernels = kernels, .format = &kernels->format[number]};
+    int64_t pieces = 0;
+    for (; count > 0; products += job.count, count -= job.count) {
+        job.count = LP__MIN(count, (int)MAX_PRODUCTS);
+        pieces = 0;
+        for (int i = 0; i < job.count; i++) {
+            const int64_t n = cut_product(kernels, lp_ctx_threads(ctx), &products[i], &job.cuts[i]);
+            job.cuts[i].first = pieces;
+            pieces += n;
+        }
+        lp__parallel_for(ctx, pieces, product_piece, &job);
+    }
+}
+
+/* ---- operands -------------------------------------------------------------------------------- */
+
+size_t lp__weight_words(const lp_ctx* ctx, lp__number number, int64_t rows, int64_t cols,
+                        bool transposed) {
+    const lp__kernels* kernels = lp__ctx_kernels(ctx);
+    const lp__format* format = &kernels->format[number];
+    const int64_t n = transposed ? rows : cols, k = transposed ? cols : rows;
+    return (size_t)(ceil_div(n, kernels->panel) * kernels->panel * lp__words(format, k));
+}
+
+void lp__weight_pack_panel(const lp__kernels* kernels, lp__number number, int64_t rows,
+                           int64_t cols, const float* w, int64_t first, lp__word* scratch,
+                           lp__word* transposed, lp__word* plain) {
+    const lp__format* format = &kernels->format[number];
+    const int64_t panel = kernels->panel, ld = lp__words(format, cols);
+    const int64_t n = LP__MIN(rows - first, panel);
+    for (int64_t r = 0; r < n; r++) format->store(cols, w + (first + r) * cols, scratch + r * ld);
+    if (transposed) kernels->pack_transposed((int)n, ld, scratch, ld, transposed + first * ld);
+    if (!plain) return;
+    const int64_t words = lp__words(format, rows), step = format->numbers;
+    for (int64_t r = 0; r < n; r += step)
+        format->interleave((int)panel, cols, scratch + r * ld,
+                           r + 1 < n ? scratch + (r + 1) * ld : NULL,
+                           plain + (first + r) / step * panel, words * panel);
+}
+
+typedef struct pack_job {
+    lp_ctx* ctx;
+    lp__number number;
+    int64_t rows, cols;
+    const float* w;
+    lp__word *transposed, *plain;
+} pack_job;
+
+static void pack_panel(void* user, int64_t index, int worker) {
+    const pack_job* job = user;
+    const lp__kernels* kernels = lp__ctx_kernels(job->ctx);
+    lp__weight_pack_panel(kernels, job->number, job->rows, job->cols, job->w,
+                          index * kernels->panel, lp__worker_scratch(job->ctx, worker),
+                          job->transposed, job->plain);
+}
+
+lp_status lp__weight_pack(lp_ctx* ctx, lp__number number, int64_t rows, int64_t cols,
+                          const float* w, lp__word* transposed, lp__word* plain) {
+    const lp__kernels* kernels = lp__ctx_kernels(ctx);
+    pack_job job = {ctx, number, rows, cols, w, transposed, plain};
+    const int64_t ld = lp__words(&kernels->format[number], cols);
+    if (!lp__worker_scratch_reserve(ctx, (size_t)(ld * kernels->panel) * sizeof(lp__word)))
+        return LP_NOMEM;
+    lp__parallel_for(ctx, ceil_div(rows, kernels->panel), pack_panel, &job);
+    return LP_OK;
+}
+
+typedef struct cut_job {
+    const lp__kernels* kernels;
+    const lp__format* format;
+    const lp__steps* steps;
+    int64_t n, ld, chunk;
+    const lp__word* rows;
+    int width;
+    lp__word* out;
+} cut_job;
+
+static void cut_steps(void* user, int64_t index, int worker) {
+    (void)worker;
+    const cut_job* job = user;
+    const lp__steps* steps = job->steps;
+    const int64_t end = LP__MIN((index + 1) * job->chunk, steps->count);
+    for (int64_t p = index * job->chunk; p < end; p++) {
+        const int32_t second = steps->second ? steps->second[p] : -1;
+        job->format->interleave(job->width, job->n, job->rows + steps->first[p] * job->ld,
+                                second < 0 ? NULL : job->rows + second * job->ld,
+                                job->out + p * job->width, steps->count * job->width);
+    }
+}
+
+void lp__cut_rows(lp_ctx* ctx, lp__number number, const lp__steps* steps, int64_t n,
+                  const lp__word* rows, int64_t ld, bool blocks, lp__word* out) {
+    enum { WORDS_PER_PIECE = 1 << 14 };
+    const lp__kernels* kernels = lp__ctx_kernels(ctx);
+    cut_job job = {.kernels = kernels, .format = &kernels->format[number], .steps = steps, .n = n};
+    job.ld = ld;
+    job.rows = rows;
+    job.width = blocks ? kernels->tile_rows : kernels->panel;
+    job.out = out;
+    job.chunk = LP__MAX(WORDS_PER_PIECE / LP__MAX(n, 1), 1);
+    lp__parallel_for(ctx, ceil_div(steps->count, job.chunk), cut_steps, &job);
+}
