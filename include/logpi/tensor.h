@@ -197,11 +197,20 @@ LP_API lp_tensor lp_rmsnorm(lp_tape* t, lp_tensor x, lp_tensor w, double eps);
 /* silu(gate) * up. Shazeer 2020, "GLU variants improve transformer", equation 6 without its
  * matrices. */
 LP_API lp_tensor lp_swiglu(lp_tape* t, lp_tensor gate, lp_tensor up);
+/* y = (x - mean(x)) / sqrt(var(x) + eps) * w + b over each row, the variance with divisor cols; w
+ * [1, cols], b [1, cols] or NULL. Ba et al. 2016; torch.nn.functional.layer_norm. */
+LP_API lp_tensor lp_layernorm(lp_tape* t, lp_tensor x, lp_tensor w, lp_tensor b, double eps);
+/* x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))): GELU as GPT-2 has it, "gelu_new". Hendrycks
+ * and Gimpel 2016, section 2. */
+LP_API lp_tensor lp_gelu(lp_tape* t, lp_tensor x);
 /* Rotary position embedding of heads of head_dim columns: pairs (i, i + head_dim / 2) of each head
- * are turned by position * base^(-2 i / head_dim). position [rows, 1] i32. Su et al. 2021, in the
- * halves layout of transformers' Llama. */
+ * are turned by position * frequencies[i], and multiplied by scale, which is 1 but for some ways of
+ * stretching the context. position [rows, 1] i32; frequencies [head_dim / 2], copied. Su et al.
+ * 2021, in the halves layout of transformers' Llama. */
 LP_API lp_tensor lp_rope(lp_tape* t, lp_tensor x, lp_tensor position, int64_t head_dim,
-                         double base);
+                         const float* frequencies, double scale);
+/* base^(-2 i / head_dim) for i below head_dim / 2: the frequencies of an unscaled embedding. */
+LP_API void lp_rope_frequencies(int64_t head_dim, double base, float* frequencies);
 
 /* Keys and values of sequences that grow row by row: `slots` sequences of at most `capacity` rows,
  * for `layers` attention layers of `heads` key-value heads of head_dim numbers, kept in the given

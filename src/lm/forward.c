@@ -48,7 +48,14 @@ static lp_tensor positions(lp_tape* t, const lp_batch* batch, int64_t tokens) {
 lp_tensor lp_model_hidden(lp_tape* t, const lp_model* model, const lp_weights* w,
                           const lp_batch* batch) {
     const lp_model_shape* s = &model->shape;
-    const lp__llama_shape shape = {s->heads, s->kv_heads, s->head_dim, s->norm_eps, s->rope_base};
+    const lp__block_shape shape = {.heads = s->heads,
+                                   .kv_heads = s->kv_heads,
+                                   .head_dim = s->head_dim,
+                                   .norm = LP__NORM_RMS,
+                                   .norm_eps = s->norm_eps,
+                                   .mlp = LP__MLP_SWIGLU,
+                                   .rope_frequencies = model->rope_frequencies,
+                                   .rope_scale = 1.0};
     lp_attention_def attention = {.heads = s->heads,
                                   .kv_heads = s->kv_heads,
                                   .sequences = batch->sequences,
@@ -65,8 +72,7 @@ lp_tensor lp_model_hidden(lp_tape* t, const lp_model* model, const lp_weights* w
     lp_tensor ids = lp_const_i32(t, tokens, 1, batch->tokens);
     lp_tensor x = lp_rows(t, w->embedding, ids);
     for (; attention.layer < s->layers; attention.layer++)
-        x = lp__llama_block_forward(t, &shape, &w->blocks[attention.layer], x, position,
-                                    &attention);
+        x = lp__block_forward(t, &shape, &w->blocks[attention.layer], x, position, &attention);
     x = lp_rmsnorm(t, x, w->norm, s->norm_eps);
     if (x && batch->cache) {
         for (int64_t i = 0; i < batch->sequences; i++)

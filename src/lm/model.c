@@ -111,10 +111,15 @@ lp_status lp_model_open(lp_ctx* ctx, const char* path, lp_model** out) {
         status = lp__model_part(ctx, lp__gguf_tokenizer(ctx, m->gguf, &m->tokenizer));
     if (status == LP_OK) status = read_shape(m);
     if (status == LP_OK) status = lp__model_check_tensors(m);
+    if (status == LP_OK) {
+        m->rope_frequencies = lp__alloc(ctx, (size_t)m->shape.head_dim / 2 * sizeof(float));
+        status = m->rope_frequencies ? LP_OK : LP_NOMEM;
+    }
     if (status != LP_OK) {
         lp_model_close(m);
         return status;
     }
+    lp_rope_frequencies(m->shape.head_dim, m->shape.rope_base, m->rope_frequencies);
     *out = m;
     return LP_OK;
 }
@@ -123,6 +128,7 @@ void lp_model_close(lp_model* m) {
     if (!m) return;
     lp_tokenizer_destroy(m->tokenizer);
     lp__gguf_close(m->gguf);
+    lp__free(m->ctx, m->rope_frequencies);
     lp__free(m->ctx, m);
 }
 

@@ -11,6 +11,7 @@ struct lp_model {
     lp__gguf* gguf; /* open for as long as the model is */
     lp_tokenizer* tokenizer;
     lp_model_shape shape;
+    float* rope_frequencies; /* [head_dim / 2] */
 };
 
 struct lp_weights {
@@ -20,7 +21,7 @@ struct lp_weights {
     lp_tensor embedding; /* [vocab, width], as the table that is read */
     lp_tensor head;      /* [vocab, width], as the last product; tied: the same numbers */
     lp_tensor norm;
-    lp__llama_block* blocks; /* [layers] */
+    lp__block* blocks; /* [layers] */
 };
 
 /* The status of reading a part of a file that is there: what it lacks is no file that was not

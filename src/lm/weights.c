@@ -20,16 +20,15 @@ typedef struct block_row {
 } block_row;
 
 static const block_row block_table[] = {
-    {offsetof(lp__llama_block, attention_norm), "input_layernorm", "attn_norm", ONE, WIDTH, false},
-    {offsetof(lp__llama_block, q), "self_attn.q_proj", "attn_q", Q_WIDTH, WIDTH, true},
-    {offsetof(lp__llama_block, k), "self_attn.k_proj", "attn_k", KV_WIDTH, WIDTH, true},
-    {offsetof(lp__llama_block, v), "self_attn.v_proj", "attn_v", KV_WIDTH, WIDTH, false},
-    {offsetof(lp__llama_block, o), "self_attn.o_proj", "attn_output", WIDTH, Q_WIDTH, false},
-    {offsetof(lp__llama_block, mlp_norm), "post_attention_layernorm", "ffn_norm", ONE, WIDTH,
-     false},
-    {offsetof(lp__llama_block, gate), "mlp.gate_proj", "ffn_gate", INTERMEDIATE, WIDTH, false},
-    {offsetof(lp__llama_block, up), "mlp.up_proj", "ffn_up", INTERMEDIATE, WIDTH, false},
-    {offsetof(lp__llama_block, down), "mlp.down_proj", "ffn_down", WIDTH, INTERMEDIATE, false},
+    {offsetof(lp__block, attention_norm), "input_layernorm", "attn_norm", ONE, WIDTH, false},
+    {offsetof(lp__block, q), "self_attn.q_proj", "attn_q", Q_WIDTH, WIDTH, true},
+    {offsetof(lp__block, k), "self_attn.k_proj", "attn_k", KV_WIDTH, WIDTH, true},
+    {offsetof(lp__block, v), "self_attn.v_proj", "attn_v", KV_WIDTH, WIDTH, false},
+    {offsetof(lp__block, o), "self_attn.o_proj", "attn_output", WIDTH, Q_WIDTH, false},
+    {offsetof(lp__block, mlp_norm), "post_attention_layernorm", "ffn_norm", ONE, WIDTH, false},
+    {offsetof(lp__block, gate), "mlp.gate_proj", "ffn_gate", INTERMEDIATE, WIDTH, false},
+    {offsetof(lp__block, up), "mlp.up_proj", "ffn_up", INTERMEDIATE, WIDTH, false},
+    {offsetof(lp__block, down), "mlp.down_proj", "ffn_down", WIDTH, INTERMEDIATE, false},
 };
 enum { BLOCK_ROWS = sizeof block_table / sizeof *block_table, NAME_BYTES = 80 };
 
@@ -47,7 +46,7 @@ static int64_t side_size(const lp_model_shape* s, side x) {
     return 0;
 }
 
-static lp_tensor* block_field(lp__llama_block* block, const block_row* row) {
+static lp_tensor* block_field(lp__block* block, const block_row* row) {
     return (lp_tensor*)(void*)((char*)block + row->field);
 }
 

@@ -4,21 +4,35 @@
 
 #include <logpi/tensor.h>
 
-/* What all blocks of a Llama model share. */
-typedef struct lp__llama_shape {
-    int64_t heads, kv_heads, head_dim;
-    double norm_eps, rope_base;
-} lp__llama_shape;
+typedef enum lp__norm_kind { LP__NORM_RMS, LP__NORM_LAYER } lp__norm_kind;
+/* down(silu(gate x) * up x), or down(gelu(up x)) */
+typedef enum lp__mlp_kind { LP__MLP_SWIGLU, LP__MLP_GELU_TANH } lp__mlp_kind;
 
-/* Weights of one block; matrices are [out, in]. */
-typedef struct lp__llama_block {
-    lp_tensor attention_norm, q, k, v, o, mlp_norm, gate, up, down;
-} lp__llama_block;
+/* What all blocks of a model share. */
+typedef struct lp__block_shape {
+    int64_t heads, kv_heads, head_dim;
+    lp__norm_kind norm;
+    double norm_eps;
+    lp__mlp_kind mlp;
+    const float* rope_frequencies; /* [head_dim / 2]; NULL: no rotary positions */
+    double rope_scale;             /* factor of cosine and sine; 1 */
+} lp__block_shape;
+
+/* Weights of one block; matrices are [out, in], vectors [1, n]. NULL: the architecture has none. */
+typedef struct lp__block {
+    lp_tensor attention_norm, attention_norm_bias;
+    lp_tensor q, q_bias, k, k_bias, v, v_bias, o, o_bias;
+    lp_tensor mlp_norm, mlp_norm_bias;
+    lp_tensor gate, gate_bias, up, up_bias, down, down_bias; /* GPT-2's c_fc is up */
+} lp__block;
+
+/* norm(x) of the kind that the shape says, with weight and (layer norm only) bias. */
+lp_tensor lp__norm_forward(lp_tape* t, const lp__block_shape* shape, lp_tensor x, lp_tensor weight,
+                           lp_tensor bias);
 
 /* x [tokens, width] -> the same shape; position [tokens, 1] of LP_I32. attention says which rows
  * are a sequence, and where the cache is. */
-lp_tensor lp__llama_block_forward(lp_tape* t, const lp__llama_shape* shape,
-                                  const lp__llama_block* w, lp_tensor x, lp_tensor position,
-                                  const lp_attention_def* attention);
+lp_tensor lp__block_forward(lp_tape* t, const lp__block_shape* shape, const lp__block* w,
+                            lp_tensor x, lp_tensor position, const lp_attention_def* attention);
 
 #endif

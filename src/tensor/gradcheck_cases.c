@@ -20,6 +20,7 @@ UNARY_CASE(row_sum)
 UNARY_CASE(softmax)
 UNARY_CASE(log_softmax)
 UNARY_CASE(row_entropy)
+UNARY_CASE(gelu)
 
 #define BINARY_CASE(op)                                                                            \
     static lp_tensor op##_case(lp_tape* t, const lp_tensor* in) { return lp_##op(t, in[0], in[1]); }
@@ -59,9 +60,22 @@ static lp_tensor rmsnorm_case(lp_tape* t, const lp_tensor* in) {
     return lp_rmsnorm(t, in[0], in[1], 1e-3);
 }
 
+static lp_tensor layernorm_case(lp_tape* t, const lp_tensor* in) {
+    return lp_layernorm(t, in[0], in[1], NULL, 1e-3);
+}
+static lp_tensor layernorm_bias_case(lp_tape* t, const lp_tensor* in) {
+    return lp_layernorm(t, in[0], in[1], in[2], 1e-3);
+}
+
 static lp_tensor rope_case(lp_tape* t, const lp_tensor* in) {
     static const int32_t position[] = {0, 1, 7};
-    return lp_rope(t, in[0], lp_const_i32(t, 3, 1, position), 4, 100.0);
+    static const float frequencies[] = {1, 0.1f};
+    return lp_rope(t, in[0], lp_const_i32(t, 3, 1, position), 4, frequencies, 1.0);
+}
+static lp_tensor rope_scale_case(lp_tape* t, const lp_tensor* in) {
+    static const int32_t position[] = {2, 1, 7};
+    static const float frequencies[] = {0.7f, 0.03f};
+    return lp_rope(t, in[0], lp_const_i32(t, 3, 1, position), 4, frequencies, 1.25);
 }
 
 /* three sequences of 3, 0 and 2 rows; 4 query heads on 2 key-value heads of width 2 */
@@ -136,8 +150,12 @@ static const lp_gradcheck_case cases[] = {
     ONE(row_entropy),
     {"row_kl", 2, {{3, 13}, {3, 13}}, -1, 1, row_kl_case},
     {"rmsnorm", 2, {{3, 37}, {1, 37}}, -1, 1, rmsnorm_case},
+    {"layernorm", 2, {{3, 37}, {1, 37}}, -1, 1, layernorm_case},
+    {"layernorm/bias", 3, {{3, 37}, {1, 37}, {1, 37}}, -1, 1, layernorm_bias_case},
     {"swiglu", 2, {{3, 13}, {3, 13}}, -2, 2, swiglu_case},
+    {"gelu", 1, {{3, 13}}, -4, 4, gelu_case},
     {"rope", 1, {{3, 8}}, -1, 1, rope_case},
+    {"rope/scale", 1, {{3, 8}}, -1, 1, rope_scale_case},
     {"attention", 3, {{5, 8}, {5, 4}, {5, 4}}, -1, 1, attention_case},
     {"head_logp", 2, {{3, 20}, {70, 20}}, -1, 1, head_logp_case},
     {"mlp", 4, {{5, 3}, {4, 3}, {1, 4}, {4, 4}}, -1, 1, mlp_case},

@@ -1,6 +1,6 @@
 /* RMSNorm, rotary position embedding, SwiGLU: rows (or columns, for the gradient of a weight) are
  * shared out to the threads, each output is computed by one of them. */
-#include "tensor/tape.h"
+#include "tensor/ranges.h"
 
 static double sum_squares_f64(int64_t n, const double* x) {
     double sum = 0;
@@ -28,54 +28,26 @@ static double sum_squares_f64(int64_t n, const double* x) {
 #undef M
 #undef SUM_SQUARES
 
-/* ---- sharing out ----------------------------------------------------------------------------- */
-
-typedef struct range_job range_job;
-struct range_job {
-    lp__node* node;
-    void *out, *out2;
-    int64_t n, grain;
-    void (*run)(const range_job* job, int64_t from, int64_t to);
-};
-
-static void range_task(void* user, int64_t index, int worker) {
-    (void)worker;
-    const range_job* job = user;
-    const int64_t from = index * job->grain;
-    job->run(job, from, LP__MIN(from + job->grain, job->n));
-}
-
-/* Runs job->run over [0, n) in pieces of about `work` elements, each of `width` of them per index.
- */
-static void for_ranges(range_job* job, int64_t n, int64_t width) {
-    enum { PIECE = 1 << 13 };
-    job->n = n;
-    job->grain = LP__MAX(PIECE / LP__MAX(width, 1), 1);
-    lp__parallel_for(lp__node_ctx(job->node), (n + job->grain - 1) / job->grain, range_task, job);
-}
-
-static bool f64(const lp__node* node) { return node->t.type == LP_F64; }
-
 /* ---- RMSNorm --------------------------------------------------------------------------------- */
 
-static void rmsnorm_run(const range_job* job, int64_t from, int64_t to) {
-    if (f64(job->node)) {
+static void rmsnorm_run(const lp__range_job* job, int64_t from, int64_t to) {
+    if (lp__is_f64(job->node)) {
         rmsnorm_rows_f64(job->node, from, to);
     } else {
         rmsnorm_rows_f32(job->node, from, to);
     }
 }
 
-static void rmsnorm_dx_run(const range_job* job, int64_t from, int64_t to) {
-    if (f64(job->node)) {
+static void rmsnorm_dx_run(const lp__range_job* job, int64_t from, int64_t to) {
+    if (lp__is_f64(job->node)) {
         rmsnorm_dx_f64(job->node, job->out, from, to);
     } else {
         rmsnorm_dx_f32(job->node, job->out, from, to);
     }
 }
 
-static void rmsnorm_dw_run(const range_job* job, int64_t from, int64_t to) {
-    if (f64(job->node)) {
+static void rmsnorm_dw_run(const lp__range_job* job, int64_t from, int64_t to) {
+    if (lp__is_f64(job->node)) {
         rmsnorm_dw_f64(job->node, job->out, from, to);
     } else {
         rmsnorm_dw_f32(job->node, job->out, from, to);
@@ -85,16 +57,16 @@ static void rmsnorm_dw_run(const range_job* job, int64_t from, int64_t to) {
 static void rmsnorm_forward(lp__node* node) {
     node->saved = lp__tape_alloc(node->tape, (size_t)node->t.rows * sizeof(double));
     if (!node->saved) return;
-    range_job job = {.node = node, .run = rmsnorm_run};
-    for_ranges(&job, node->t.rows, node->t.cols);
+    lp__range_job job = {.node = node, .run = rmsnorm_run};
+    lp__for_ranges(&job, node->t.rows, node->t.cols);
 }
 
 static void rmsnorm_backward(lp__node* node) {
-    range_job job = {.node = node, .run = rmsnorm_dx_run, .out = lp__grad(node->in[0])};
-    if (job.out) for_ranges(&job, node->t.rows, node->t.cols);
+    lp__range_job job = {.node = node, .run = rmsnorm_dx_run, .out = lp__grad(node->in[0])};
+    if (job.out) lp__for_ranges(&job, node->t.rows, node->t.cols);
     job.run = rmsnorm_dw_run;
     job.out = lp__grad(node->in[1]);
-    if (job.out) for_ranges(&job, node->t.cols, node->t.rows);
+    if (job.out) lp__for_ranges(&job, node->t.cols, node->t.rows);
 }
 
 const lp__op lp__op_rmsnorm = {
@@ -115,43 +87,42 @@ lp_tensor lp_rmsnorm(lp_tape* t, lp_tensor x, lp_tensor w, double eps) {
 
 /* ---- rotary position embedding --------------------------------------------------------------- */
 
-static void rope_run(const range_job* job, int64_t from, int64_t to) {
+static void rope_run(const lp__range_job* job, int64_t from, int64_t to) {
     lp__node* node = job->node;
     const bool forward = job->out == node->t.data;
     const void* in = forward ? node->in[0]->t.data : node->t.grad;
     const double direction = forward ? 1.0 : -1.0;
-    if (f64(node)) {
+    if (lp__is_f64(node)) {
         rope_rows_f64(node, in, job->out, direction, !forward, from, to);
     } else {
         rope_rows_f32(node, in, job->out, direction, !forward, from, to);
     }
 }
 
-/* base^(-2 i / head_dim), in the type of the tape as transformers keeps it */
-static bool rope_frequencies(lp__node* node) {
-    const int64_t hd = node->attr.rope.head_dim, half = hd / 2;
+/* The tape's copy of the frequencies, in its own type. */
+static bool rope_frequencies(lp__node* node, const float* frequencies) {
+    const int64_t half = node->attr.rope.head_dim / 2;
     node->saved = lp__tape_alloc(node->tape, (size_t)half * lp__dtype_bytes(node->t.type));
     if (!node->saved) return false;
     for (int64_t i = 0; i < half; i++) {
-        const double f = pow(node->attr.rope.base, -2.0 * (double)i / (double)hd);
-        if (f64(node)) {
-            ((double*)node->saved)[i] = f;
+        if (lp__is_f64(node)) {
+            ((double*)node->saved)[i] = (double)frequencies[i];
         } else {
-            ((float*)node->saved)[i] = (float)f;
+            ((float*)node->saved)[i] = frequencies[i];
         }
     }
     return true;
 }
 
 static void rope_forward(lp__node* node) {
-    if (!rope_frequencies(node)) return;
-    range_job job = {.node = node, .run = rope_run, .out = node->t.data};
-    for_ranges(&job, node->t.rows, node->t.cols);
+    if (!rope_frequencies(node, node->attr.rope.frequencies)) return;
+    lp__range_job job = {.node = node, .run = rope_run, .out = node->t.data};
+    lp__for_ranges(&job, node->t.rows, node->t.cols);
 }
 
 static void rope_backward(lp__node* node) {
-    range_job job = {.node = node, .run = rope_run, .out = lp__grad(node->in[0])};
-    if (job.out) for_ranges(&job, node->t.rows, node->t.cols);
+    lp__range_job job = {.node = node, .run = rope_run, .out = lp__grad(node->in[0])};
+    if (job.out) lp__for_ranges(&job, node->t.rows, node->t.cols);
 }
 
 const lp__op lp__op_rope = {
@@ -161,24 +132,31 @@ const lp__op lp__op_rope = {
     .index = 1,
 };
 
-lp_tensor lp_rope(lp_tape* t, lp_tensor x, lp_tensor position, int64_t head_dim, double base) {
+void lp_rope_frequencies(int64_t head_dim, double base, float* frequencies) {
+    for (int64_t i = 0; i < head_dim / 2; i++)
+        frequencies[i] = (float)pow(base, -2.0 * (double)i / (double)head_dim);
+}
+
+lp_tensor lp_rope(lp_tape* t, lp_tensor x, lp_tensor position, int64_t head_dim,
+                  const float* frequencies, double scale) {
     lp_tensor in[2] = {x, position};
     if (!lp__inputs_ok(t, in, 2)) return NULL;
     if (!LP__REQUIRE(t->ctx, head_dim > 0 && head_dim % 2 == 0 && x->cols % head_dim == 0,
                      "rope needs whole heads of an even width") ||
+        !LP__REQUIRE(t->ctx, frequencies, "rope needs the frequencies of half a head") ||
         !LP__REQUIRE(t->ctx,
                      position->type == LP_I32 && position->cols == 1 && position->rows == x->rows,
                      "rope needs one position a row, [rows, 1] of LP_I32"))
         return lp__tape_fail(t, LP_INVALID);
-    lp__attr attr = {.rope = {head_dim, base}};
+    lp__attr attr = {.rope = {head_dim, scale, frequencies}};
     return lp__apply(t, &lp__op_rope, x->rows, x->cols, in, 2, &attr);
 }
 
 /* ---- SwiGLU ---------------------------------------------------------------------------------- */
 
-static void swiglu_run(const range_job* job, int64_t from, int64_t to) {
+static void swiglu_run(const lp__range_job* job, int64_t from, int64_t to) {
     lp__node* node = job->node;
-    if (f64(node)) {
+    if (lp__is_f64(node)) {
         const double *gate = node->in[0]->t.data, *up = node->in[1]->t.data;
         double* y = node->t.data;
         for (int64_t i = from; i < to; i++) y[i] = gate[i] / (1.0 + exp(-gate[i])) * up[i];
@@ -189,9 +167,9 @@ static void swiglu_run(const range_job* job, int64_t from, int64_t to) {
         ->swiglu(to - from, gate + from, up + from, (float*)node->t.data + from);
 }
 
-static void swiglu_backward_run(const range_job* job, int64_t from, int64_t to) {
+static void swiglu_backward_run(const lp__range_job* job, int64_t from, int64_t to) {
     lp__node* node = job->node;
-    if (f64(node)) {
+    if (lp__is_f64(node)) {
         swiglu_backward_range_f64(node, job->out, job->out2, from, to);
     } else if (job->out && job->out2) {
         const float *gate = node->in[0]->t.data, *up = node->in[1]->t.data, *dy = node->t.grad;
@@ -204,16 +182,16 @@ static void swiglu_backward_run(const range_job* job, int64_t from, int64_t to) 
 }
 
 static void swiglu_forward(lp__node* node) {
-    range_job job = {.node = node, .run = swiglu_run};
-    for_ranges(&job, lp__size(node), 1);
+    lp__range_job job = {.node = node, .run = swiglu_run};
+    lp__for_ranges(&job, lp__size(node), 1);
 }
 
 static void swiglu_backward(lp__node* node) {
-    range_job job = {.node = node,
-                     .run = swiglu_backward_run,
-                     .out = lp__grad(node->in[0]),
-                     .out2 = lp__grad(node->in[1])};
-    for_ranges(&job, lp__size(node), 1);
+    lp__range_job job = {.node = node,
+                         .run = swiglu_backward_run,
+                         .out = lp__grad(node->in[0]),
+                         .out2 = lp__grad(node->in[1])};
+    lp__for_ranges(&job, lp__size(node), 1);
 }
 
 const lp__op lp__op_swiglu = {

@@ -54,7 +54,8 @@ typedef union lp__attr {
     } head;
     struct {
         int64_t head_dim;
-        double base;
+        double scale;
+        const float* frequencies; /* [head_dim / 2], until forward has copied them */
     } rope;
     struct {
         int64_t heads, kv_heads, sequences;

@@ -66,6 +66,8 @@ static lp_params* make_params(lp_ctx* ctx) {
     return params;
 }
 
+static const float FREQUENCIES[2] = {1, 0.1f}; /* of rotary positions */
+
 /* Values [n, 1] of the packed sequences, and their log-probabilities [n, 1] unless log_prob is
  * NULL: most ops, and each that uses scratch. */
 static void layer(lp_tape* t, lp_params* params, const int64_t* offsets, int64_t sequences,
@@ -86,8 +88,8 @@ static void layer(lp_tape* t, lp_params* params, const int64_t* offsets, int64_t
     lp_tensor at = lp_const_i32(t, n, 1, position);
     lp_tensor x = lp_rows(t, w[0], lp_const_i32(t, n, 1, token));
     lp_tensor h = lp_rmsnorm(t, x, w[1], 1e-5);
-    lp_tensor q = lp_rope(t, lp_linear(t, h, w[2], NULL), at, 4, 100.0);
-    lp_tensor k = lp_rope(t, lp_linear(t, h, w[3], NULL), at, 4, 100.0);
+    lp_tensor q = lp_rope(t, lp_linear(t, h, w[2], NULL), at, 4, FREQUENCIES, 1);
+    lp_tensor k = lp_rope(t, lp_linear(t, h, w[3], NULL), at, 4, FREQUENCIES, 1);
     lp_tensor a = lp_attention(t, q, k, lp_linear(t, h, w[4], NULL), &def);
     x = lp_add(t, x, lp_linear(t, a, w[5], NULL));
     lp_tensor f = lp_swiglu(t, lp_linear(t, x, w[6], NULL), lp_linear(t, x, w[7], NULL));

@@ -95,6 +95,8 @@ static lp_tensor divergence_of_two_kinds(lp_tape* t) {
     return lp_kl(t, lp_categorical(t, z(t, 2, 3)), lp_gaussian(t, z(t, 2, 3), z(t, 2, 3)));
 }
 
+static const float F[2] = {1, 0.01f}; /* of rotary positions */
+
 /* name, call */
 #define MISFITS(X)                                                                                 \
     X("zeros, negative", lp_zeros(t, -1, 3))                                                       \
@@ -130,12 +132,15 @@ static lp_tensor divergence_of_two_kinds(lp_tape* t) {
     X("pick, floats", lp_pick(t, z(t, 2, 3), z(t, 2, 1)))                                          \
     X("rmsnorm", lp_rmsnorm(t, z(t, 2, 3), z(t, 1, 2), 1e-5))                                      \
     X("rmsnorm, a column", lp_rmsnorm(t, z(t, 2, 3), z(t, 3, 1), 1e-5))                            \
+    X("layernorm", lp_layernorm(t, z(t, 2, 3), z(t, 1, 2), NULL, 1e-5))                            \
+    X("layernorm, bias", lp_layernorm(t, z(t, 2, 3), z(t, 1, 3), z(t, 1, 2), 1e-5))                \
+    X("rope, no frequencies", lp_rope(t, z(t, 2, 4), ints(t, 2, 1), 2, NULL, 1))                   \
     X("swiglu", lp_swiglu(t, z(t, 2, 3), z(t, 2, 4)))                                              \
-    X("rope, odd heads", lp_rope(t, z(t, 2, 6), ints(t, 2, 1), 3, 100))                            \
-    X("rope, part of a head", lp_rope(t, z(t, 2, 6), ints(t, 2, 1), 4, 100))                       \
-    X("rope, no head", lp_rope(t, z(t, 2, 6), ints(t, 2, 1), 0, 100))                              \
-    X("rope, another height", lp_rope(t, z(t, 2, 4), ints(t, 3, 1), 2, 100))                       \
-    X("rope, floats", lp_rope(t, z(t, 2, 4), z(t, 2, 1), 2, 100))                                  \
+    X("rope, odd heads", lp_rope(t, z(t, 2, 6), ints(t, 2, 1), 3, F, 1))                           \
+    X("rope, part of a head", lp_rope(t, z(t, 2, 6), ints(t, 2, 1), 4, F, 1))                      \
+    X("rope, no head", lp_rope(t, z(t, 2, 6), ints(t, 2, 1), 0, F, 1))                             \
+    X("rope, another height", lp_rope(t, z(t, 2, 4), ints(t, 3, 1), 2, F, 1))                      \
+    X("rope, floats", lp_rope(t, z(t, 2, 4), z(t, 2, 1), 2, F, 1))                                 \
     X("attention, heads that do not divide", attend(r, 4, 3, 8, 6, 6, 3, NULL, 0, 0))              \
     X("attention, no heads", attend(r, 0, 0, 8, 4, 4, 3, NULL, 0, 0))                              \
     X("attention, width of q", attend(r, 4, 2, 6, 3, 3, 3, NULL, 0, 0))                            \

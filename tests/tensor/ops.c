@@ -77,11 +77,17 @@ static lp_tensor f_log_softmax(lp_tape* t, const lp_tensor* in) { return lp_log_
 static lp_tensor f_rmsnorm(lp_tape* t, const lp_tensor* in) {
     return lp_rmsnorm(t, in[0], in[1], 1e-5);
 }
+static lp_tensor f_layernorm(lp_tape* t, const lp_tensor* in) {
+    return lp_layernorm(t, in[0], in[1], in[2], 1e-5);
+}
+static lp_tensor f_gelu(lp_tape* t, const lp_tensor* in) { return lp_gelu(t, in[0]); }
 static lp_tensor f_swiglu(lp_tape* t, const lp_tensor* in) { return lp_swiglu(t, in[0], in[1]); }
 static lp_tensor f_rope(lp_tape* t, const lp_tensor* in) {
     int32_t position[100];
     for (int i = 0; i < 100; i++) position[i] = i;
-    return lp_rope(t, in[0], lp_const_i32(t, 100, 1, position), 16, 10000);
+    float frequencies[8];
+    lp_rope_frequencies(16, 10000, frequencies);
+    return lp_rope(t, in[0], lp_const_i32(t, 100, 1, position), 16, frequencies, 1);
 }
 static lp_tensor f_attention(lp_tape* t, const lp_tensor* in) {
     const int64_t offsets[] = {0, 1, 70, 70, 100};
@@ -107,6 +113,8 @@ static void float_and_double(void** state) {
     both("softmax", f_softmax, 1, (shape[]){{33, 70}}, -6, 6);
     both("log_softmax", f_log_softmax, 1, (shape[]){{33, 70}}, -6, 6);
     both("rmsnorm", f_rmsnorm, 2, (shape[]){{100, 130}, {1, 130}}, -1, 1);
+    both("layernorm", f_layernorm, 3, (shape[]){{100, 130}, {1, 130}, {1, 130}}, -1, 1);
+    both("gelu", f_gelu, 1, (shape[]){{300, 70}}, -6, 6);
     both("swiglu", f_swiglu, 2, (shape[]){{100, 130}, {100, 130}}, -3, 3);
     both("rope", f_rope, 1, (shape[]){{100, 96}}, -1, 1);
     both("attention", f_attention, 3, (shape[]){{100, 96}, {100, 32}, {100, 32}}, -2, 2);
