@@ -45,12 +45,15 @@ int main(int argc, char** argv) {
     int32_t* rows = calloc((size_t)tokens, sizeof *rows);
     int32_t* targets = calloc((size_t)tokens, sizeof *targets);
     int64_t* offsets = calloc((size_t)sequences + 1, sizeof *offsets);
+    int64_t* row_offsets = calloc((size_t)sequences + 1, sizeof *row_offsets);
+    if (argc > 6) lp_weights_set_precision(weights, LP_BFLOAT16);
     lp_rng rng = lp_rng_philox(0, LP_FOR_USER, 0, 0);
     int n = 0;
     for (int i = 0; i < tokens; i++)
         text[i] = (int32_t)lp_rng_below(&rng, (uint32_t)lp_model_get_shape(model).vocab);
     for (int s = 0; s < sequences; s++) {
         offsets[s + 1] = (s + 1) * length;
+        row_offsets[s + 1] = (s + 1) * (length - 1);
         for (int i = 0; i + 1 < length; i++, n++) {
             rows[n] = s * length + i;
             targets[n] = text[rows[n] + 1];
@@ -64,8 +67,8 @@ int main(int argc, char** argv) {
         lp_tape_reset(t);
         lp_tensor states =
             lp_rows(t, lp_model_hidden(t, model, weights, &batch), lp_const_i32(t, n, 1, rows));
-        lp_tensor lp =
-            lp_model_log_prob(t, weights, states, lp_const_i32(t, n, 1, targets), 1.0, NULL);
+        const lp_head_def head = {1.0, sequences, row_offsets, NULL, NULL};
+        lp_tensor lp = lp_model_score(t, weights, states, lp_const_i32(t, n, 1, targets), &head, NULL);
         if (lp_backward(t, lp_neg(t, lp_mean(t, lp))) || lp_optim_step(optim, NULL)) {
             fprintf(stderr, "bench_lm_train: %s\n", lp_error(ctx));
             return 1;
@@ -74,8 +77,8 @@ int main(int argc, char** argv) {
     }
     qsort(seconds, (size_t)steps, sizeof *seconds, by_value);
     printf(
-        "train %d x %d, fp32, %s, %d threads: %.1f tokens/s, median %.3f s a step, peak %.2f GB\n",
-        sequences, length, lp_isa_name(lp_ctx_isa(ctx)), lp_ctx_threads(ctx),
+        "train %d x %d, %s, %s, %d threads: %.1f tokens/s, median %.3f s a step, peak %.2f GB\n",
+        sequences, length, argc > 6 ? "bf16" : "fp32", lp_isa_name(lp_ctx_isa(ctx)), lp_ctx_threads(ctx),
         tokens / seconds[steps / 2], seconds[steps / 2],
         1e-9 * (double)lp_ctx_memory(ctx).peak_bytes);
     for (int i = 0; i < 2; i++) {
@@ -89,7 +92,7 @@ int main(int argc, char** argv) {
         printf("%s savepoint %.3f s, weights %s, %.3f s\n", i ? "later" : "first", saved - start,
                finite ? "finite" : "not finite", now() - saved);
     }
-    free(text), free(rows), free(targets), free(offsets);
+    free(text), free(rows), free(targets), free(offsets), free(row_offsets);
     lp_ctx_destroy(ctx);
     return 0;
 }

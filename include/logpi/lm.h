@@ -67,6 +67,11 @@ LP_API lp_status lp_model_load_weights(lp_model* model, bool trainable, lp_weigh
  * policy. Parameters that a trainer added to the set are left out. LP_CANCELLED. */
 LP_API lp_status lp_weights_clone(const lp_weights* weights, bool trainable, lp_weights** clone);
 LP_API void lp_weights_destroy(lp_weights* weights);
+/* What the matrix products of the model multiply, in forward and backward; LP_FLOAT32 at first. The
+ * numbers themselves stay fp32. Packed copies are made when they are first used; a head of odd width
+ * needs LP_FLOAT32. */
+LP_API void lp_weights_set_precision(lp_weights* weights, lp_precision precision);
+LP_API lp_precision lp_weights_precision(const lp_weights* weights);
 /* The parameter set behind the weights, borrowed until they are destroyed. A trainer may add
  * parameters of its own. */
 LP_API lp_params* lp_weights_params(const lp_weights* weights);
@@ -107,10 +112,14 @@ LP_API lp_tensor lp_model_logits(lp_tape* t, const lp_weights* weights, lp_tenso
  * receives that of each row's distribution [rows, 1], a constant. See lp_head_logp. */
 LP_API lp_tensor lp_model_log_prob(lp_tape* t, const lp_weights* weights, lp_tensor hidden,
                                    lp_tensor target, double temperature, lp_tensor* entropy);
-/* A cache for so many sequences of so many tokens, both positive; it takes 8 * layers * kv_heads *
- * head_dim bytes for each token. Free it with lp_kv_destroy. */
-LP_API lp_status lp_model_cache(const lp_model* model, int32_t sequences, int64_t tokens,
-                                lp_kv** cache);
+/* The same with more to say about the distribution, and about which rows are of one sequence. */
+LP_API lp_tensor lp_model_score(lp_tape* t, const lp_weights* weights, lp_tensor hidden,
+                                lp_tensor target, const lp_head_def* def, lp_tensor* entropy);
+/* A cache for so many sequences of so many tokens, both positive, for weights of that precision; it
+ * takes 8 (LP_BFLOAT16: 4) * layers * kv_heads * head_dim bytes for each token. Free it with
+ * lp_kv_destroy. */
+LP_API lp_status lp_model_cache(const lp_model* model, lp_precision precision, int32_t sequences,
+                                int64_t tokens, lp_kv** cache);
 
 /* ---- generation ------------------------------------------------------------------------------ */
 

@@ -253,6 +253,23 @@ LP_API lp_tensor lp_attention(lp_tape* t, lp_tensor q, lp_tensor k, lp_tensor v,
 LP_API lp_tensor lp_head_logp(lp_tape* t, lp_tensor h, lp_tensor w, lp_tensor target,
                               double temperature, lp_tensor* entropy);
 
+/* The same under the distribution that a token was really drawn from. Arrays are copied. */
+typedef struct lp_head_def {
+    double temperature;
+    /* Rows offsets[s] .. offsets[s+1]-1 are of one sequence. In bfloat16 two rows of a sequence make
+     * one step of the gradient of W: with offsets it has the same bits however sequences are cut
+     * into batches, and costs half. NULL: every row is a step of its own. */
+    int64_t sequences;
+    const int64_t* offsets;
+    /* Row i is renormalised on the tokens kept[kept_offsets[i] .. kept_offsets[i+1]-1], which rise
+     * and contain the target (top-k, top-p, ...); none: on the whole vocabulary. They are constants
+     * of the gradient. NULL: all rows are of the whole vocabulary. Float tapes only. */
+    const int64_t* kept_offsets;
+    const int32_t* kept;
+} lp_head_def;
+LP_API lp_tensor lp_head(lp_tape* t, lp_tensor h, lp_tensor w, lp_tensor target,
+                         const lp_head_def* def, lp_tensor* entropy);
+
 /* ---- multilayer perceptron ------------------------------------------------------------------- */
 
 typedef enum lp_activation { LP_TANH, LP_RELU } lp_activation;

@@ -37,6 +37,9 @@ typedef struct lp__format {
     /* A row of n floats as words, and back. */
     void (*store)(int64_t n, const float* x, lp__word* words);
     void (*load)(int64_t n, const lp__word* words, float* x);
+    /* The same with a factor: words of a x; and words times a, in place. */
+    void (*store_scaled)(int64_t n, float a, const float* x, lp__word* words);
+    void (*scale)(int64_t n, float a, lp__word* words);
     /* One step of k that lies in two rows of n numbers (`second` is not looked at where a word is
      * one number; a NULL row is zero), cut into panels or blocks: word j goes to out[j / width *
      * stride + j % width], zero beyond n in the last. */

@@ -53,7 +53,8 @@ static void tile(const products_job* job, const lp__product* p, int64_t r, int r
     const int64_t panel = job->kernels->panel, tile_rows = job->kernels->tile_rows;
     for (int i = 0; i < p->terms; i++) {
         const lp__term* t = &p->term[i];
-        const lp__word* b = (twin ? twin : t->b) + col * t->words;
+        const lp__word* b =
+            (twin ? twin : t->b) + col * (t->panel_words ? t->panel_words : t->words);
         if (p->blocks)
             job->format->tile_packed(rows, cols, t->words,
                                      t->a + r / tile_rows * t->words * tile_rows, b, panel, c, ldc,

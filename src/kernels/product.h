@@ -12,8 +12,9 @@ typedef struct lp__term {
     const lp__word*
         a; /* [m] rows of lda words; or blocks, [ceil(m / tile_rows)][words][tile_rows] */
     int64_t lda;
-    const lp__word* b; /* panels, [ceil(n / panel)][words][panel] */
+    const lp__word* b; /* panels, [ceil(n / panel)][panel_words][panel] */
     int64_t words;
+    int64_t panel_words; /* 0: words; more: `words` of them are taken */
 } lp__term;
 
 enum { LP__TERMS = 3 };

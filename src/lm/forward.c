@@ -70,9 +70,10 @@ lp_tensor lp_model_hidden(lp_tape* t, const lp_model* model, const lp_weights* w
         return lp__tape_fail(t, LP_INVALID);
     lp_tensor position = positions(t, batch, tokens);
     lp_tensor ids = lp_const_i32(t, tokens, 1, batch->tokens);
+    lp_tensor rotation = shape.rope_frequencies ? lp__rotation(t, &shape, position) : NULL;
     lp_tensor x = lp_rows(t, w->embedding, ids);
     for (; attention.layer < s->layers; attention.layer++)
-        x = lp__block_forward(t, &shape, &w->blocks[attention.layer], x, position, &attention);
+        x = lp__block_fused(t, &shape, &w->blocks[attention.layer], x, rotation, &attention);
     x = lp_rmsnorm(t, x, w->norm, s->norm_eps);
     if (x && batch->cache) {
         for (int64_t i = 0; i < batch->sequences; i++)
@@ -90,7 +91,13 @@ lp_tensor lp_model_log_prob(lp_tape* t, const lp_weights* w, lp_tensor hidden, l
     return lp_head_logp(t, hidden, w->head, target, temperature, entropy);
 }
 
-lp_status lp_model_cache(const lp_model* model, int32_t sequences, int64_t tokens, lp_kv** cache) {
+lp_tensor lp_model_score(lp_tape* t, const lp_weights* w, lp_tensor hidden, lp_tensor target,
+                         const lp_head_def* def, lp_tensor* entropy) {
+    return lp_head(t, hidden, w->head, target, def, entropy);
+}
+
+lp_status lp_model_cache(const lp_model* model, lp_precision precision, int32_t sequences,
+                         int64_t tokens, lp_kv** cache) {
     const lp_model_shape* s = &model->shape;
-    return lp_kv_create(model->ctx, LP_FLOAT32, s->layers, s->kv_heads, s->head_dim, sequences, tokens, cache);
+    return lp_kv_create(model->ctx, precision, s->layers, s->kv_heads, s->head_dim, sequences, tokens, cache);
 }

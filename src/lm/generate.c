@@ -191,8 +191,9 @@ static lp_status begin(lp_generator* g, const int64_t* offsets, const int32_t* t
                                .top_k = g->def->top_k};
     const int64_t rows = longest + g->def->max_new_tokens;
     if (n == 0) return LP_OK;
-    return g->cache ? lp__kv_reshape(g->cache, LP__F32, (int32_t)n, rows)
-                    : lp_model_cache(g->model, (int32_t)n, rows, &g->cache);
+    const lp_precision precision = lp_weights_precision(g->weights);
+    return g->cache ? lp__kv_reshape(g->cache, (lp__number)precision, (int32_t)n, rows)
+                    : lp_model_cache(g->model, precision, (int32_t)n, rows, &g->cache);
 }
 
 /* ---- prompts --------------------------------------------------------------------------------- */

@@ -1,147 +1,354 @@
 /* The vocabulary head: log softmax(h W^T / T) at one target a row. Logits exist for a block of rows
- * at a time only, in scratch; backward computes each block again.
+ * at a time only, in scratch:
  *
  *     z = h W^T / T,   log p_a = z_a - lse(z),   entropy = lse(z) - sum_j p_j z_j
- *     d log p_a / d z_j = 1{j = a} - p_j,   dh += dz W / T,   dW += dz^T h / T */
+ *     d log p_a / d z_j = 1{j = a} - p_j,   dh += dz W / T,   dW += dz^T h / T
+ *
+ * Backward takes p from where forward kept it, up to KEPT_BYTES, and computes it again beyond that:
+ * the same bits, since p is rounded to the number format either way. A row may have a kept set S of
+ * tokens: p is then renormalised on S, and zero elsewhere. */
 #include "tensor/tape.h"
 
-enum { BLOCK_ROWS = 256, VOCAB_PIECE = 1024 };
+enum {
+    BLOCK_STEPS = 64,      /* steps of k of dW in a block: as many rows, or twice */
+    VOCAB_PIECE = 1024,    /* dh is summed in pieces of so many tokens, see add_dh */
+    KEPT_BYTES = 64 << 20, /* of probabilities kept for backward */
+    DOWN = 64              /* words behind the last of an operand that vectors may read */
+};
 
 lp__row_stats lp__logits_stats(const lp__kernels* kernels, int64_t n, const float* z,
                                float* scratch) {
     lp__row_stats stats;
     stats.max = kernels->max(n, z);
     const double sum = kernels->sum_exp(n, z, stats.max, scratch);
+    stats.sum = sum;
     stats.lse = (double)stats.max + log(sum);
     stats.entropy = scratch ? stats.lse - kernels->dot_f64(n, scratch, z) / sum : (double)NAN;
     return stats;
 }
 
+/* What a head is told, and what it keeps; on the tape. */
+typedef struct head_state {
+    double temperature;
+    int64_t sequences;
+    const int64_t* offsets; /* [sequences + 1], of rows */
+    const int64_t* kept_offsets;
+    const int32_t* kept;
+    float* entropy;       /* [rows]; NULL: not wanted */
+    lp__row_stats* stats; /* [rows] */
+    lp__word* p;          /* of the first kept_rows rows, [kept_rows, words(vocab)] */
+    int64_t kept_rows;
+    lp__steps steps;
+} head_state;
+
 typedef struct head_job {
     lp__node* node;
+    head_state* s;
     const lp__kernels* kernels;
-    float* z; /* [block, vocab]: logits, then their gradient */
-    int64_t first;
+    const lp__format* format;
+    lp__number number;
+    int64_t vocab, d, words; /* words of a row of the vocabulary */
+    int64_t first;           /* row of the block at hand */
+    const lp__word *transposed, *plain;
+    float* z;      /* [block, vocab] */
+    bool kept;     /* p of the block at hand was kept, or is to be */
+    lp__word* dz;  /* [block, words]: p, then dz; forward: NULL, p is not wanted */
+    lp__word *blocks, *panels;
 } head_job;
 
-static void scale_row(int64_t n, float* z, double temperature) {
-    if (temperature == 1.0) return;
-    const float factor = (float)(1.0 / temperature);
-    for (int64_t j = 0; j < n; j++) z[j] *= factor;
+/* ---- a row of logits --------------------------------------------------------------------------- */
+
+/* The tokens that row keeps; NULL: all. */
+static const int32_t* kept_of(const head_state* s, int64_t row, int64_t* n) {
+    if (!s->kept_offsets) return NULL;
+    *n = s->kept_offsets[row + 1] - s->kept_offsets[row];
+    return *n > 0 ? s->kept + s->kept_offsets[row] : NULL;
+}
+
+/* Divides by the temperature and, of a row with a kept set, gathers its logits at the front of x,
+ * which is z itself otherwise. */
+static int64_t choose(const head_job* job, int64_t row, float* z, float* scratch, float** x) {
+    int64_t n = job->vocab;
+    const int32_t* kept = kept_of(job->s, row, &n);
+    if (job->s->temperature != 1.0)
+        job->kernels->scale(job->vocab, (float)(1.0 / job->s->temperature), z);
+    *x = z;
+    if (!kept) return job->vocab;
+    for (int64_t i = 0; i < n; i++) scratch[i] = z[kept[i]];
+    *x = scratch;
+    return n;
+}
+
+/* p, words, from e^(x - max) and their sum; z is used up. */
+static void spread(const head_job* job, int64_t row, const float* e, double sum, float* z,
+                   lp__word* p) {
+    int64_t n = job->vocab;
+    const int32_t* kept = kept_of(job->s, row, &n);
+    if (kept) {
+        memset(z, 0, (size_t)job->vocab * sizeof *z);
+        for (int64_t i = 0; i < n; i++) z[kept[i]] = e[i];
+        e = z;
+    }
+    job->format->store_scaled(job->vocab, (float)(1.0 / sum), e, p);
 }
 
 static void forward_row(void* user, int64_t index, int worker) {
     const head_job* job = user;
     lp__node* node = job->node;
-    const int64_t vocab = node->in[1]->t.rows, row = job->first + index;
-    float* z = job->z + index * vocab;
-    scale_row(vocab, z, node->attr.head.temperature);
-    float* scratch =
-        node->attr.head.entropy ? lp__worker_scratch(lp__node_ctx(node), worker) : NULL;
-    const lp__row_stats stats = lp__logits_stats(job->kernels, vocab, z, scratch);
+    head_state* s = job->s;
+    const int64_t row = job->first + index;
     const int32_t target = ((const int32_t*)node->in[2]->t.data)[row];
-    ((float*)node->t.data)[row] = (float)((double)z[target] - stats.lse);
-    node->attr.head.lse[row] = stats.lse;
-    if (node->attr.head.entropy) node->attr.head.entropy[row] = (float)stats.entropy;
+    float *z = job->z + index * job->vocab, *x;
+    float* scratch = lp__worker_scratch(lp__node_ctx(node), worker); /* [2, vocab] */
+    const int64_t n = choose(job, row, z, scratch, &x);
+    float* e = s->entropy || job->dz ? scratch + job->vocab : NULL;
+    const double logit = (double)z[target];
+    s->stats[row] = lp__logits_stats(job->kernels, n, x, e);
+    ((float*)node->t.data)[row] = (float)(logit - s->stats[row].lse);
+    if (s->entropy) s->entropy[row] = (float)s->stats[row].entropy;
+    if (job->dz) spread(job, row, e, s->stats[row].sum, z, job->dz + index * job->words);
 }
 
+/* p of the rows that were not kept: the logits are there again. */
+static void again_row(void* user, int64_t index, int worker) {
+    const head_job* job = user;
+    const int64_t row = job->first + index;
+    float *z = job->z + index * job->vocab, *x;
+    float* scratch = lp__worker_scratch(lp__node_ctx(job->node), worker);
+    const int64_t n = choose(job, row, z, scratch, &x);
+    float* e = scratch + job->vocab;
+    job->kernels->sum_exp(n, x, job->s->stats[row].max, e);
+    spread(job, row, e, job->s->stats[row].sum, z, job->dz + index * job->words);
+}
+
+/* dz = c (1{j = a} - p_j), c the gradient over the temperature, in the place of p. */
 static void backward_row(void* user, int64_t index, int worker) {
-    (void)worker;
     const head_job* job = user;
     lp__node* node = job->node;
-    const int64_t vocab = node->in[1]->t.rows, row = job->first + index;
-    float* z = job->z + index * vocab;
-    scale_row(vocab, z, node->attr.head.temperature);
-    /* p = exp(z - lse), with what rounding lse to float loses put back as a factor */
-    const double lse = node->attr.head.lse[row], dy = (double)((const float*)node->t.grad)[row];
-    const double scaled = dy / node->attr.head.temperature;
-    job->kernels->sum_exp(vocab, z, (float)lse, z);
-    const float factor = (float)(-scaled * exp((double)(float)lse - lse));
-    for (int64_t j = 0; j < vocab; j++) z[j] *= factor;
-    z[((const int32_t*)node->in[2]->t.data)[row]] += (float)scaled;
+    head_state* s = job->s;
+    const int64_t row = job->first + index;
+    const int32_t target = ((const int32_t*)node->in[2]->t.data)[row];
+    const double c = (double)((const float*)node->t.grad)[row] / s->temperature;
+    const int64_t at = target / job->format->numbers, first = at * job->format->numbers;
+    lp__word* dz = job->dz + index * job->words;
+    float pair[2] = {0};
+    (void)worker;
+    job->format->scale(job->vocab, (float)-c, dz);
+    job->format->load(job->format->numbers, dz + at, pair);
+    pair[target - first] = (float)(c * -expm1((double)((const float*)node->t.data)[row]));
+    job->format->store(job->format->numbers, pair, dz + at);
 }
 
-/* Calls `row` for each row of each block of logits, then `after` (if not NULL) for the block. */
-static void for_blocks(lp__node* node, lp__task_fn row,
-                       void (*after)(head_job* job, int64_t rows)) {
-    lp_ctx* ctx = lp__node_ctx(node);
-    lp__node* w = node->in[1];
-    const int64_t vocab = w->t.rows, d = w->t.cols, rows = node->t.rows;
-    const float* packed = lp__packed_weight(ctx, w);
-    lp__arena* scratch = lp__scratch(ctx);
-    const lp__mark mark = lp__arena_mark(scratch);
-    head_job job = {.node = node, .kernels = lp__ctx_kernels(ctx)};
-    job.z = lp__arena_alloc(scratch,
-                            (size_t)(LP__MIN(rows, (int64_t)BLOCK_ROWS) * vocab) * sizeof(float));
-    if (!job.z) lp__tape_fail(node->tape, LP_NOMEM);
-    for (; job.first < rows && node->tape->status == LP_OK; job.first += BLOCK_ROWS) {
-        const int64_t block = LP__MIN(rows - job.first, (int64_t)BLOCK_ROWS);
-        const float* h = (const float*)node->in[0]->t.data + job.first * d;
-        if (packed) {
-            lp__gemm_packed(ctx, block, vocab, d, h, d, packed, job.z, vocab, false);
-        } else if (lp__gemm(ctx, LP__NT, block, vocab, d, h, d, w->t.data, d, job.z, vocab,
-                            false) != LP_OK) {
-            lp__tape_fail(node->tape, LP_NOMEM);
-            break;
-        }
-        /* the product's tasks share the workers' scratch with ours, which therefore comes after it
-         */
-        if (!lp__worker_scratch_reserve(ctx, (size_t)vocab * sizeof(float))) {
-            lp__tape_fail(node->tape, LP_NOMEM);
-            break;
-        }
-        lp__parallel_for(ctx, block, row, &job);
-        if (after) after(&job, block);
-    }
-    lp__arena_release(scratch, mark);
+/* ---- blocks of rows ---------------------------------------------------------------------------- */
+
+static void logits(head_job* job, int64_t rows) {
+    const lp__node* h = job->node->in[0];
+    lp_ctx* ctx = lp__node_ctx(job->node);
+    const lp__mark mark = lp__arena_mark(lp__scratch(ctx));
+    const int64_t words = lp__words(job->format, job->d);
+    const lp__word* a = lp__words_of(ctx, job->number, rows, job->d,
+                                     (const float*)h->t.data + job->first * job->d);
+    const lp__product product = {.m = rows,
+                                 .n = job->vocab,
+                                 .term = {{a, words, job->transposed, words, 0}},
+                                 .terms = 1,
+                                 .c = job->z,
+                                 .ldc = job->vocab};
+    if (a)
+        lp__products(ctx, job->number, &product, 1);
+    else
+        lp__tape_fail(job->node->tape, LP_NOMEM);
+    lp__arena_release(lp__scratch(ctx), mark);
 }
 
-static void head_forward(lp__node* node) {
-    node->attr.head.lse = lp__tape_alloc(node->tape, (size_t)node->t.rows * sizeof(double));
-    if (node->attr.head.lse) for_blocks(node, forward_row, NULL);
+static void add_tile(const lp__product* product, int64_t row, int rows, int64_t col, int cols,
+                     const float* tile, const float* twin) {
+    (void)twin;
+    const head_job* job = product->user;
+    float* dh = (float*)job->node->in[0]->t.grad + (job->first + row) * job->d + col;
+    for (int i = 0; i < rows; i++, dh += job->d, tile += job->kernels->panel)
+        job->kernels->add(cols, dh, tile, dh);
 }
 
 /* dh += dz W. One chain over the whole vocabulary would lose digits that later cancellations need,
  * so it is summed in pieces of VOCAB_PIECE tokens, and the pieces in order. */
-static lp_status add_dh(head_job* job, int64_t rows) {
-    lp__node *node = job->node, *w = node->in[1];
-    const int64_t vocab = w->t.rows, d = w->t.cols;
-    lp_ctx* ctx = lp__node_ctx(node);
-    lp__arena* scratch = lp__scratch(ctx);
-    const lp__mark mark = lp__arena_mark(scratch);
-    float* piece = lp__arena_alloc(scratch, (size_t)(rows * d) * sizeof(float));
-    float* dh = (float*)node->in[0]->t.grad + job->first * d;
-    lp_status status = piece ? LP_OK : LP_NOMEM;
-    for (int64_t from = 0; status == LP_OK && from < vocab; from += VOCAB_PIECE) {
-        const int64_t n = LP__MIN(vocab - from, (int64_t)VOCAB_PIECE);
-        status = lp__gemm(ctx, LP__NN, rows, d, n, job->z + from, vocab,
-                          (const float*)w->t.data + from * d, d, piece, d, false);
-        for (int64_t i = 0; status == LP_OK && i < rows * d; i++) dh[i] += piece[i];
+static void add_dh(head_job* job, int64_t rows) {
+    const int64_t piece = VOCAB_PIECE / job->format->numbers, panel = job->kernels->panel;
+    for (int64_t from = 0; from < job->words; from += piece) {
+        const int64_t n = LP__MIN(job->words - from, piece);
+        const lp__product product = {
+            .m = rows,
+            .n = job->d,
+            .term = {{job->dz + from, job->words, job->plain + from * panel, n, job->words}},
+            .terms = 1,
+            .finish = add_tile,
+            .user = job};
+        lp__products(lp__node_ctx(job->node), job->number, &product, 1);
     }
-    lp__arena_release(scratch, mark);
-    return status;
 }
 
-static void block_products(head_job* job, int64_t rows) {
-    lp__node *node = job->node, *h = node->in[0], *w = node->in[1];
-    const int64_t vocab = w->t.rows, d = w->t.cols;
-    lp_status status = LP_OK;
-    if (h->t.needs_grad) status = add_dh(job, rows);
-    if (status == LP_OK && w->t.needs_grad)
-        status = lp__gemm(lp__node_ctx(node), LP__TN, vocab, d, rows, job->z, vocab,
-                          (const float*)h->t.data + job->first * d, d, w->t.grad, d, true);
-    if (status != LP_OK) lp__tape_fail(node->tape, status);
+/* dW += dz^T h for the steps [step, step + count), whose rows are the block. */
+static void add_dw(head_job* job, int64_t step, int64_t count, int64_t rows) {
+    lp_ctx* ctx = lp__node_ctx(job->node);
+    const lp__mark mark = lp__arena_mark(lp__scratch(ctx));
+    const int64_t words = lp__words(job->format, job->d);
+    const lp__word* h =
+        lp__words_of(ctx, job->number, rows, job->d,
+                     (const float*)job->node->in[0]->t.data + job->first * job->d);
+    const head_state* s = job->s;
+    const lp__steps steps = {count, s->steps.first + step,
+                             s->steps.second ? s->steps.second + step : NULL};
+    if (!h) {
+        lp__tape_fail(job->node->tape, LP_NOMEM);
+        return;
+    }
+    /* the rows of the steps are counted from the first of the whole */
+    lp__cut_rows(ctx, job->number, &steps, job->vocab, job->dz - job->first * job->words,
+                 job->words, true, job->blocks);
+    lp__cut_rows(ctx, job->number, &steps, job->d, h - job->first * words, words, false,
+                 job->panels);
+    const lp__product product = {.m = job->vocab,
+                                 .n = job->d,
+                                 .term = {{job->blocks, 0, job->panels, count, 0}},
+                                 .terms = 1,
+                                 .blocks = true,
+                                 .c = job->node->in[1]->t.grad,
+                                 .ldc = job->d,
+                                 .accumulate = true};
+    lp__products(ctx, job->number, &product, 1);
+    lp__arena_release(lp__scratch(ctx), mark);
+}
+
+static void forward_block(head_job* job, int64_t step, int64_t count, int64_t rows) {
+    (void)step, (void)count;
+    logits(job, rows);
+    if (job->node->tape->status == LP_OK)
+        lp__parallel_for(lp__node_ctx(job->node), rows, forward_row, job);
+}
+
+static void backward_block(head_job* job, int64_t step, int64_t count, int64_t rows) {
+    lp_ctx* ctx = lp__node_ctx(job->node);
+    if (!job->kept) {
+        logits(job, rows);
+        if (job->node->tape->status != LP_OK) return;
+        lp__parallel_for(ctx, rows, again_row, job);
+    }
+    lp__parallel_for(ctx, rows, backward_row, job);
+    if (job->node->in[0]->t.needs_grad) add_dh(job, rows);
+    if (job->node->in[1]->t.needs_grad) add_dw(job, step, count, rows);
+}
+
+/* W as right operand: the parameter's own, or one on the tape. */
+static const lp__word* operand(lp__node* node, lp__side side) {
+    lp_ctx* ctx = lp__node_ctx(node);
+    lp__node* w = node->in[1];
+    const lp__word* own = lp__weight_operand(ctx, w, side);
+    if (own || !w->tape) return own;
+    const size_t words = lp__weight_words(ctx, LP__F32, w->t.rows, w->t.cols, side == LP__TRANSPOSED);
+    lp__word* packed = lp__tape_alloc(node->tape, words * sizeof *packed);
+    if (packed && lp__weight_pack(ctx, LP__F32, w->t.rows, w->t.cols, w->t.data,
+                                  side == LP__TRANSPOSED ? packed : NULL,
+                                  side == LP__PLAIN ? packed : NULL) != LP_OK)
+        return NULL;
+    return packed;
+}
+
+/* Rows of the steps [step, end). */
+static int64_t rows_of(const head_job* job, int64_t end) {
+    const head_state* s = job->s;
+    return (end < s->steps.count ? s->steps.first[end] : job->node->t.rows) - job->first;
+}
+
+static void for_blocks(lp__node* node, bool back,
+                       void (*block)(head_job* job, int64_t step, int64_t count, int64_t rows)) {
+    lp_ctx* ctx = lp__node_ctx(node);
+    const lp__node* w = node->in[1];
+    lp__arena* scratch = lp__scratch(ctx);
+    const lp__mark mark = lp__arena_mark(scratch);
+    head_job job = {.node = node,
+                    .s = node->attr.state,
+                    .kernels = lp__ctx_kernels(ctx),
+                    .number = w->tape ? LP__F32 : w->number,
+                    .vocab = w->t.rows,
+                    .d = w->t.cols};
+    job.format = &job.kernels->format[job.number];
+    job.words = lp__words(job.format, job.vocab);
+    const int64_t steps = LP__MIN(job.s->steps.count, (int64_t)BLOCK_STEPS);
+    const size_t rows = (size_t)LP__MIN(node->t.rows, steps * job.format->numbers);
+    const size_t row_bytes = (size_t)job.words * sizeof(lp__word);
+    lp__word* spare = NULL;
+    bool ok = (job.transposed = operand(node, LP__TRANSPOSED)) != NULL &&
+              (!back || (job.plain = operand(node, LP__PLAIN)) != NULL) &&
+              (job.z = lp__arena_alloc(scratch, rows * (size_t)job.vocab * sizeof *job.z)) != NULL;
+    if (back)
+        ok = ok && (spare = lp__arena_alloc(scratch, rows * row_bytes)) != NULL &&
+             (job.blocks = lp__arena_alloc(
+                  scratch, (size_t)lp__cut_words(ctx, steps, job.vocab, true) * sizeof(lp__word))) !=
+                 NULL &&
+             (job.panels = lp__arena_alloc(
+                  scratch, (size_t)(lp__cut_words(ctx, steps, job.d, false) + DOWN) *
+                               sizeof(lp__word))) != NULL;
+    /* The scratch of the workers last: packing an operand uses it too. */
+    ok = ok && lp__worker_scratch_reserve(ctx, 2 * (size_t)job.vocab * sizeof(float));
+    if (!ok) lp__tape_fail(node->tape, LP_NOMEM);
+    for (int64_t step = 0; step < job.s->steps.count && node->tape->status == LP_OK;) {
+        const int64_t end = LP__MIN(step + BLOCK_STEPS, job.s->steps.count);
+        job.first = job.s->steps.first[step];
+        const int64_t n = rows_of(&job, end);
+        job.kept = job.first + n <= job.s->kept_rows;
+        job.dz = job.kept ? job.s->p + job.first * job.words : spare;
+        block(&job, step, end - step, n);
+        step = end;
+    }
+    lp__arena_release(scratch, mark);
+}
+
+/* ---- the op ------------------------------------------------------------------------------------ */
+
+/* Which rows are steps of k, see lp__steps; rows in no sequence stand alone. */
+static bool find_steps(lp__node* node, head_state* s, int64_t numbers) {
+    const int64_t rows = node->t.rows;
+    int32_t* first = lp__tape_alloc(node->tape, (size_t)(2 * rows) * sizeof *first);
+    if (!first) return false;
+    int32_t* second = first + rows;
+    int64_t count = 0, q = 0;
+    for (int64_t row = 0; row < rows; count++) {
+        while (s->offsets && q < s->sequences && s->offsets[q + 1] <= row) q++;
+        const bool pair = numbers == 2 && s->offsets && q < s->sequences && row + 1 < s->offsets[q + 1];
+        first[count] = (int32_t)row;
+        second[count] = pair ? (int32_t)row + 1 : -1;
+        row += pair ? 2 : 1;
+    }
+    s->steps = (lp__steps){count, first, numbers == 2 ? second : NULL};
+    return true;
+}
+
+static void head_forward(lp__node* node) {
+    head_state* s = node->attr.state;
+    const lp__node* w = node->in[1];
+    const lp__format* format =
+        &lp__ctx_kernels(lp__node_ctx(node))->format[w->tape ? LP__F32 : w->number];
+    s->stats = lp__tape_alloc(node->tape, (size_t)node->t.rows * sizeof *s->stats);
+    if (!s->stats || !find_steps(node, s, format->numbers)) return;
+    if (node->t.needs_grad) {
+        const size_t row_bytes = (size_t)lp__words(format, w->t.rows) * sizeof(lp__word);
+        s->kept_rows = LP__MIN(node->t.rows, (int64_t)(KEPT_BYTES / LP__MAX(row_bytes, 1)));
+        s->p = lp__tape_alloc(node->tape, (size_t)s->kept_rows * row_bytes);
+        if (!s->p) return;
+    }
+    for_blocks(node, false, forward_block);
 }
 
 static void head_backward(lp__node* node) {
     lp__grad(node->in[0]);
     lp__grad(node->in[1]);
-    if (node->tape->status == LP_OK) for_blocks(node, backward_row, block_products);
+    if (node->tape->status == LP_OK) for_blocks(node, true, backward_block);
 }
 
 /* ---- the reference, in double ---------------------------------------------------------------- */
 
 static void head_forward_f64(lp__node* node) {
+    const head_state* state = node->attr.state;
     const double *h = node->in[0]->t.data, *w = node->in[1]->t.data;
     const int32_t* target = node->in[2]->t.data;
     const int64_t vocab = node->in[1]->t.rows, d = node->in[1]->t.cols;
@@ -152,7 +359,7 @@ static void head_forward_f64(lp__node* node) {
         for (int64_t j = 0; j < vocab; j++) {
             z[j] = 0;
             for (int64_t l = 0; l < d; l++)
-                z[j] += h[i * d + l] * w[j * d + l] / node->attr.head.temperature;
+                z[j] += h[i * d + l] * w[j * d + l] / state->temperature;
             max = z[j] > max ? z[j] : max;
         }
         for (int64_t j = 0; j < vocab; j++) {
@@ -161,11 +368,12 @@ static void head_forward_f64(lp__node* node) {
         }
         const double lse = max + log(sum);
         ((double*)node->t.data)[i] = z[target[i]] - lse;
-        if (node->attr.head.entropy) node->attr.head.entropy[i] = (float)(lse - expected / sum);
+        if (state->entropy) state->entropy[i] = (float)(lse - expected / sum);
     }
 }
 
 static void head_backward_f64(lp__node* node) {
+    const head_state* state = node->attr.state;
     const double *h = node->in[0]->t.data, *w = node->in[1]->t.data, *dy = node->t.grad;
     double *dh = lp__grad(node->in[0]), *dw = lp__grad(node->in[1]);
     const int32_t* target = node->in[2]->t.data;
@@ -177,13 +385,13 @@ static void head_backward_f64(lp__node* node) {
         for (int64_t j = 0; j < vocab; j++) {
             z[j] = 0;
             for (int64_t l = 0; l < d; l++)
-                z[j] += h[i * d + l] * w[j * d + l] / node->attr.head.temperature;
+                z[j] += h[i * d + l] * w[j * d + l] / state->temperature;
             max = z[j] > max ? z[j] : max;
         }
         for (int64_t j = 0; j < vocab; j++) sum += exp(z[j] - max);
         for (int64_t j = 0; j < vocab; j++) {
             const double dz = dy[i] * ((j == target[i] ? 1.0 : 0.0) - exp(z[j] - max) / sum) /
-                              node->attr.head.temperature;
+                              state->temperature;
             for (int64_t l = 0; l < d; l++) {
                 if (dh) dh[i * d + l] += dz * w[j * d + l];
                 if (dw) dw[j * d + l] += dz * h[i * d + l];
@@ -199,27 +407,71 @@ const lp__op lp__op_head_logp = {
     .index = 2,
 };
 
-lp_tensor lp_head_logp(lp_tape* t, lp_tensor h, lp_tensor w, lp_tensor target, double temperature,
-                       lp_tensor* entropy) {
-    lp_tensor in[3] = {h, w, target};
-    if (entropy) *entropy = NULL;
-    if (!lp__inputs_ok(t, in, 3)) return NULL;
+/* Whether every row's kept set is one of tokens of the vocabulary, rising, with its target. */
+static bool kept_ok(lp_tape* t, const lp_head_def* def, lp_tensor target, int64_t vocab) {
+    if (!def->kept_offsets) return true;
+    bool ok = def->kept != NULL && t->type == LP_F32;
+    for (int64_t row = 0; ok && row < target->rows; row++) {
+        const int64_t from = def->kept_offsets[row], to = def->kept_offsets[row + 1];
+        bool found = from == to;
+        ok = from <= to;
+        for (int64_t i = from; ok && i < to; i++) {
+            ok = def->kept[i] >= 0 && def->kept[i] < vocab && (i == from || def->kept[i - 1] < def->kept[i]);
+            found |= def->kept[i] == ((const int32_t*)target->data)[row];
+        }
+        ok = ok && found;
+    }
+    return LP__REQUIRE(t->ctx, ok, "a kept set has tokens of the vocabulary, rising, and the target");
+}
+
+static bool head_ok(lp_tape* t, lp_tensor h, lp_tensor w, lp_tensor target, const lp_head_def* def) {
+    int64_t rows = 0;
     if (!LP__REQUIRE(t->ctx, h->cols == w->cols, "the head needs h [n, d] and W [vocab, d]") ||
         !LP__REQUIRE(t->ctx, target->type == LP_I32 && target->cols == 1 && target->rows == h->rows,
                      "the head needs one target a row, [n, 1] of LP_I32") ||
-        !LP__REQUIRE(t->ctx, temperature > 0, "a temperature is positive"))
-        return lp__tape_fail(t, LP_INVALID);
+        !LP__REQUIRE(t->ctx, def->temperature > 0, "a temperature is positive") ||
+        !LP__REQUIRE(t->ctx,
+                     !def->offsets || (lp__offsets_ok(def->sequences, def->offsets, &rows) &&
+                                       rows == h->rows),
+                     "offsets must not fall, and cover the rows exactly"))
+        return false;
     for (int64_t i = 0; i < target->rows; i++) {
         const int32_t a = ((const int32_t*)target->data)[i];
         if (!LP__REQUIRE(t->ctx, a >= 0 && a < w->rows, "a target is outside the vocabulary"))
-            return lp__tape_fail(t, LP_INVALID);
+            return false;
     }
-    lp__attr attr = {.head = {.temperature = temperature}};
-    if (entropy) {
-        attr.head.entropy = lp__tape_alloc(t, (size_t)h->rows * sizeof(float));
-        if (!attr.head.entropy) return NULL;
-    }
+    return kept_ok(t, def, target, w->rows);
+}
+
+/* A copy on the tape, so that the caller's may go. */
+static const void* keep(lp_tape* t, const void* from, int64_t count, size_t size) {
+    void* copy = from ? lp__tape_alloc(t, (size_t)count * size) : NULL;
+    if (copy) memcpy(copy, from, (size_t)count * size);
+    return copy;
+}
+
+lp_tensor lp_head(lp_tape* t, lp_tensor h, lp_tensor w, lp_tensor target, const lp_head_def* def,
+                  lp_tensor* entropy) {
+    lp_tensor in[3] = {h, w, target};
+    if (entropy) *entropy = NULL;
+    if (!lp__inputs_ok(t, in, 3)) return NULL;
+    if (!head_ok(t, h, w, target, def)) return lp__tape_fail(t, LP_INVALID);
+    head_state* s = lp__tape_alloc(t, sizeof *s);
+    if (!s) return NULL;
+    *s = (head_state){.temperature = def->temperature, .sequences = def->sequences};
+    s->offsets = keep(t, def->offsets, def->sequences + 1, sizeof *s->offsets);
+    s->kept_offsets = keep(t, def->kept_offsets, h->rows + 1, sizeof *s->kept_offsets);
+    if (s->kept_offsets)
+        s->kept = keep(t, def->kept, def->kept_offsets[h->rows], sizeof *s->kept);
+    if (entropy) s->entropy = lp__tape_alloc(t, (size_t)h->rows * sizeof(float));
+    const lp__attr attr = {.state = s};
     lp_tensor y = lp__apply(t, &lp__op_head_logp, h->rows, 1, in, 3, &attr);
-    if (y && entropy) *entropy = lp_const_f32(t, h->rows, 1, attr.head.entropy);
+    if (y && entropy) *entropy = lp_const_f32(t, h->rows, 1, s->entropy);
     return y;
+}
+
+lp_tensor lp_head_logp(lp_tape* t, lp_tensor h, lp_tensor w, lp_tensor target, double temperature,
+                       lp_tensor* entropy) {
+    const lp_head_def def = {.temperature = temperature};
+    return lp_head(t, h, w, target, &def, entropy);
 }

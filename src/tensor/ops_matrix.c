@@ -148,6 +148,52 @@ static void matmul_backward_gemm(lp__node* node) {
     if (db) gemm(node, LP__TN, k, n, m, a->t.data, k, node->t.grad, n, db, n, !fresh);
 }
 
+/* ---- a parameter as right operand ------------------------------------------------------------- */
+
+typedef struct words_job {
+    const lp__format* format;
+    const float* x;
+    int64_t n, words;
+    lp__word* out;
+} words_job;
+
+static void words_row(void* user, int64_t row, int worker) {
+    (void)worker;
+    const words_job* job = user;
+    job->format->store(job->n, job->x + row * job->n, job->out + row * job->words);
+}
+
+const lp__word* lp__words_of(lp_ctx* ctx, lp__number number, int64_t rows, int64_t n,
+                             const float* x) {
+    const lp__format* format = &lp__ctx_kernels(ctx)->format[number];
+    if (number == LP__F32) return (const lp__word*)x;
+    words_job job = {format, x, n, lp__words(format, n), NULL};
+    job.out = lp__arena_alloc(lp__scratch(ctx), (size_t)(rows * job.words) * sizeof *job.out);
+    if (job.out) lp__parallel_for(ctx, rows, words_row, &job);
+    return job.out;
+}
+
+/* C [m, n] = A [m, k] B, for the words of A. */
+static bool by_operand(lp__node* node, lp__number number, int64_t m, int64_t n, int64_t k,
+                       const float* a, const lp__word* b, float* c) {
+    lp_ctx* ctx = lp__node_ctx(node);
+    const lp__mark mark = lp__arena_mark(lp__scratch(ctx));
+    const int64_t words = lp__words(&lp__ctx_kernels(ctx)->format[number], k);
+    const lp__product product = {.m = m,
+                                 .n = n,
+                                 .term = {{lp__words_of(ctx, number, m, k, a), words, b, words, 0}},
+                                 .terms = 1,
+                                 .c = c,
+                                 .ldc = n};
+    const bool ok = b && (product.term[0].a || m == 0);
+    if (ok)
+        lp__products(ctx, number, &product, 1);
+    else
+        lp__tape_fail(node->tape, LP_NOMEM);
+    lp__arena_release(lp__scratch(ctx), mark);
+    return ok;
+}
+
 /* Y = X W^T + b;  dX += dY W;  dW += dY^T X, a chain over the rows of X from the stored gradient;
  * db likewise. */
 static void linear_forward_gemm(lp__node* node) {
@@ -155,9 +201,9 @@ static void linear_forward_gemm(lp__node* node) {
     lp__node* w = node->in[1];
     const int64_t m = x->t.rows, k = x->t.cols, n = w->t.rows;
     float* y = node->t.data;
-    const float* packed = lp__packed_weight(lp__node_ctx(node), w);
-    if (packed) {
-        lp__gemm_packed(lp__node_ctx(node), m, n, k, x->t.data, k, packed, y, n, false);
+    if (!w->tape) {
+        const lp__word* operand = lp__weight_operand(lp__node_ctx(node), w, LP__TRANSPOSED);
+        if (!by_operand(node, w->number, m, n, k, x->t.data, operand, y)) return;
     } else {
         gemm(node, LP__NT, m, n, k, x->t.data, k, w->t.data, k, y, n, false);
     }
@@ -168,15 +214,60 @@ static void linear_forward_gemm(lp__node* node) {
     }
 }
 
+/* In bf16: every row is a step of k of its own, for rows of several sequences may follow each other
+ * here. */
+static void linear_backward_words(lp__node* node, float* dx, float* dw) {
+    lp_ctx* ctx = lp__node_ctx(node);
+    const lp__node *x = node->in[0], *w = node->in[1];
+    const lp__number number = w->number;
+    const lp__format* format = &lp__ctx_kernels(ctx)->format[number];
+    const int64_t m = x->t.rows, k = x->t.cols, n = w->t.rows;
+    lp__arena* scratch = lp__scratch(ctx);
+    const lp__mark mark = lp__arena_mark(scratch);
+    if (dx) {
+        float* c = lp__arena_alloc(scratch, (size_t)(m * k) * sizeof *c);
+        const lp__word* operand = lp__weight_operand(ctx, node->in[1], LP__PLAIN);
+        if (!c) lp__tape_fail(node->tape, LP_NOMEM);
+        if (c && by_operand(node, number, m, k, n, node->t.grad, operand, c))
+            lp__ctx_kernels(ctx)->axpy(m * k, 1.0f, c, dx);
+    }
+    if (dw && node->tape->status == LP_OK) {
+        int32_t* row = lp__arena_alloc(scratch, (size_t)(2 * m) * sizeof *row);
+        const lp__word *xw = lp__words_of(ctx, number, m, k, x->t.data),
+                       *dyw = lp__words_of(ctx, number, m, n, node->t.grad);
+        lp__word* blocks = lp__arena_alloc(
+            scratch, (size_t)lp__cut_words(ctx, m, n, true) * sizeof *blocks);
+        lp__word* panels = lp__arena_alloc(
+            scratch, (size_t)lp__cut_words(ctx, m, k, false) * sizeof *panels);
+        if (row && xw && dyw && blocks && panels) {
+            const lp__steps steps = {m, row, row + m};
+            for (int64_t i = 0; i < m; i++) row[i] = (int32_t)i, row[m + i] = -1;
+            lp__cut_rows(ctx, number, &steps, n, dyw, lp__words(format, n), true, blocks);
+            lp__cut_rows(ctx, number, &steps, k, xw, lp__words(format, k), false, panels);
+            const lp__product product = {.m = n, .n = k, .term = {{blocks, 0, panels, m, 0}},
+                                         .terms = 1, .blocks = true, .c = dw, .ldc = k,
+                                         .accumulate = true};
+            lp__products(ctx, number, &product, 1);
+        } else {
+            lp__tape_fail(node->tape, LP_NOMEM);
+        }
+    }
+    lp__arena_release(scratch, mark);
+}
+
 static void linear_backward_gemm(lp__node* node) {
     lp__node *x = node->in[0], *w = node->in[1], *b = node->in[2];
     const int64_t m = x->t.rows, k = x->t.cols, n = w->t.rows;
     const float* dy = node->t.grad;
-    bool fresh;
-    float* dx = lp__grad_raw(x, &fresh);
-    if (dx) gemm(node, LP__NN, m, k, n, dy, n, w->t.data, k, dx, k, !fresh);
-    float* dw = lp__grad_raw(w, &fresh);
-    if (dw) gemm(node, LP__TN, n, k, m, dy, n, x->t.data, k, dw, k, !fresh);
+    if (w->number == LP__BF16) {
+        linear_backward_words(node, lp__grad(x), lp__grad(w));
+    } else {
+        bool fresh;
+        float* dx = lp__grad_raw(x, &fresh);
+        if (dx) gemm(node, LP__NN, m, k, n, dy, n, w->t.data, k, dx, k, !fresh);
+        float* dw = lp__grad_raw(w, &fresh);
+        if (dw) gemm(node, LP__TN, n, k, m, dy, n, x->t.data, k, dw, k, !fresh);
+    }
     float* db = lp__grad(b);
     if (!db) return;
     for (int64_t i = 0; i < m; i++) {

@@ -88,8 +88,8 @@ static void forward_tile(void* user, int64_t index, int worker) {
 /* W^T of a layer in panels: the parameter's own copy, or one on the tape. */
 static const float* pack_transposed(lp__node* node, lp__node* w) {
     lp_ctx* ctx = lp__node_ctx(node);
-    const float* own = lp__packed_weight(ctx, w);
-    if (own) return own;
+    const lp__word* own = lp__weight_operand(ctx, w, LP__TRANSPOSED);
+    if (own) return (const float*)own;
     float* packed =
         lp__tape_alloc(node->tape, lp__packed_floats(ctx, w->t.cols, w->t.rows) * sizeof(float));
     if (packed) lp__pack_transposed(ctx, w->t.cols, w->t.rows, w->t.data, w->t.cols, packed);

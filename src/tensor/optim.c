@@ -6,7 +6,8 @@ enum { COOKIE = 0x6f70746d, PIECE = 1 << 15 };
 struct lp_optim {
     lp_params* params;
     lp_optim_def def;
-    int64_t count; /* of parameters that own their numbers */
+    lp__arena arena, savepoint; /* what first and second, and saved, point to */
+    int64_t count;              /* of parameters that own their numbers */
     void** first;  /* [count]: momentum, or the first moment; NULL where the kind has none */
     void** second; /* [count]: the second moment */
     int64_t steps;
@@ -69,6 +70,14 @@ static lp__node* owner(const lp_optim* optim, int64_t i) {
     return lp__node_of(lp_params_get(optim->params, i));
 }
 
+/* n numbers of the set's type, zero. */
+static void* zeros(lp_optim* optim, int64_t n) {
+    const size_t bytes = (size_t)n * lp__dtype_bytes(optim->params->type);
+    void* block = lp__arena_alloc(&optim->arena, bytes);
+    if (block) memset(block, 0, bytes);
+    return block;
+}
+
 lp_status lp_optim_create(lp_params* params, const lp_optim_def* def, lp_optim** out) {
     lp_ctx* ctx = params->ctx;
     *out = NULL;
@@ -79,16 +88,18 @@ lp_status lp_optim_create(lp_params* params, const lp_optim_def* def, lp_optim**
     if (!optim) return LP_NOMEM;
     optim->params = params;
     optim->def = *def;
+    lp__arena_init(&optim->arena, ctx, 1 << 12);
+    lp__arena_init(&optim->savepoint, ctx, 1 << 12);
     optim->count = lp_params_count(params);
     optim->first = lp__calloc(ctx, (size_t)optim->count, sizeof(void*));
     optim->second = lp__calloc(ctx, (size_t)optim->count, sizeof(void*));
     bool ok = optim->first && optim->second;
     const bool adam = def->kind == LP_ADAM || def->kind == LP_ADAMW;
     for (int64_t i = 0; ok && i < optim->count; i++) {
-        const size_t n = (size_t)lp__size(owner(optim, i)), bytes = lp__dtype_bytes(params->type);
-        if (adam || def->momentum > 0) ok = (optim->first[i] = lp__calloc(ctx, n, bytes)) != NULL;
+        const int64_t n = lp__size(owner(optim, i));
+        if (adam || def->momentum > 0) ok = (optim->first[i] = zeros(optim, n)) != NULL;
         if (ok && (adam || def->kind == LP_RMSPROP))
-            ok = (optim->second[i] = lp__calloc(ctx, n, bytes)) != NULL;
+            ok = (optim->second[i] = zeros(optim, n)) != NULL;
     }
     if (!ok) {
         lp_optim_destroy(optim);
@@ -99,8 +110,7 @@ lp_status lp_optim_create(lp_params* params, const lp_optim_def* def, lp_optim**
 }
 
 static void forget_savepoint(lp_optim* optim) {
-    for (int64_t i = 0; optim->saved && i < 3 * optim->count; i++)
-        lp__free(optim->params->ctx, optim->saved[i]);
+    lp__arena_free(&optim->savepoint);
     lp__free(optim->params->ctx, optim->saved);
     optim->saved = NULL;
 }
@@ -109,10 +119,7 @@ void lp_optim_destroy(lp_optim* optim) {
     if (!optim) return;
     lp_ctx* ctx = optim->params->ctx;
     forget_savepoint(optim);
-    for (int64_t i = 0; i < optim->count; i++) {
-        if (optim->first) lp__free(ctx, optim->first[i]);
-        if (optim->second) lp__free(ctx, optim->second[i]);
-    }
+    lp__arena_free(&optim->arena);
     lp__free(ctx, optim->first);
     lp__free(ctx, optim->second);
     lp__free(ctx, optim);
@@ -123,6 +130,7 @@ void lp_optim_set_learning_rate(lp_optim* optim, double learning_rate) {
 }
 
 typedef struct optim_job {
+    lp_ctx* ctx;
     const step* st;
     lp__node* node;
     void *first, *second;
@@ -163,11 +171,55 @@ static void run_range(const optim_job* job, int64_t from, int64_t to) {
     }
 }
 
+/* Elements [from, to) of a parameter: their step, and their gradient to zero. */
+static void step_range(const optim_job* job, int64_t from, int64_t to) {
+    const size_t bytes = lp__dtype_bytes(job->node->t.type);
+    run_range(job, from, to);
+    memset((char*)job->node->t.grad + (size_t)from * bytes, 0, (size_t)(to - from) * bytes);
+}
+
 static void run_piece(void* user, int64_t index, int worker) {
     (void)worker;
     const optim_job* job = user;
     const int64_t from = index * PIECE;
-    run_range(job, from, LP__MIN(from + PIECE, lp__size(job->node)));
+    step_range(job, from, LP__MIN(from + PIECE, lp__size(job->node)));
+}
+
+/* The rows of a panel, which are packed again while they are in the cache. */
+static void run_panel(void* user, int64_t index, int worker) {
+    const optim_job* job = user;
+    const lp__node* node = job->node;
+    const lp__kernels* kernels = job->st->kernels;
+    const int64_t rows = node->t.rows, cols = node->t.cols, first = index * kernels->panel;
+    step_range(job, first * cols, LP__MIN(first + kernels->panel, rows) * cols);
+    lp__weight_pack_panel(kernels, node->number, rows, cols, node->t.data, first,
+                          lp__worker_scratch(job->ctx, worker), node->operand[LP__TRANSPOSED],
+                          node->operand[LP__PLAIN]);
+}
+
+/* One pass over the memory of a parameter: clip, step, clear, pack. */
+static void step_parameter(optim_job* job) {
+    lp__node* node = job->node;
+    const int64_t panel = job->st->kernels->panel;
+    if (!node->operand[LP__TRANSPOSED] && !node->operand[LP__PLAIN]) {
+        lp__parallel_for(job->ctx, (lp__size(node) + PIECE - 1) / PIECE, run_piece, job);
+        return;
+    }
+    lp__parallel_for(job->ctx, (node->t.rows + panel - 1) / panel, run_panel, job);
+    for (int side = 0; side < 2; side++) node->operand_valid[side] = node->operand[side] != NULL;
+}
+
+/* Room for packing a panel of any parameter, on every thread. */
+static bool reserve_panels(const lp_optim* optim) {
+    int64_t cols = 0;
+    for (int64_t i = 0; i < optim->count; i++) {
+        const lp__node* node = owner(optim, i);
+        if (node->operand[LP__TRANSPOSED] || node->operand[LP__PLAIN])
+            cols = LP__MAX(cols, node->t.cols);
+    }
+    lp_ctx* ctx = optim->params->ctx;
+    const int64_t words = cols * lp__ctx_kernels(ctx)->panel;
+    return lp__worker_scratch_reserve(ctx, (size_t)words * sizeof(lp__word));
 }
 
 /* Names the first gradient that is not finite. */
@@ -195,6 +247,7 @@ lp_status lp_optim_step(lp_optim* optim, double* grad_norm) {
     const double norm = lp_params_grad_norm(optim->params);
     if (grad_norm) *grad_norm = norm;
     if (!isfinite(norm)) return nonfinite(optim);
+    if (!reserve_panels(optim)) return LP_NOMEM;
     const lp_optim_def* def = &optim->def;
     optim->steps++;
     const double t = (double)optim->steps;
@@ -206,12 +259,10 @@ lp_status lp_optim_step(lp_optim* optim, double* grad_norm) {
     st.sqrt_bias2 = sqrt(1.0 - pow(def->beta2, t));
     if (def->max_grad_norm > 0) st.scale = fmin(1.0, def->max_grad_norm / (norm + 1e-6));
     for (int64_t i = 0; i < optim->count; i++) {
-        optim_job job = {&st, owner(optim, i), optim->first[i], optim->second[i]};
-        lp__parallel_for(optim->params->ctx, (lp__size(job.node) + PIECE - 1) / PIECE, run_piece,
-                         &job);
+        optim_job job = {optim->params->ctx, &st, owner(optim, i), optim->first[i],
+                         optim->second[i]};
+        step_parameter(&job);
     }
-    lp_params_zero_grad(optim->params);
-    lp_params_changed(optim->params);
     return LP_OK;
 }
 
@@ -237,7 +288,8 @@ static lp_status reserve_savepoint(lp_optim* optim) {
         void* now[3];
         parts(optim, i, now);
         for (int j = 0; j < 3; j++) {
-            if (!now[j] || (optim->saved[3 * i + j] = lp__alloc(ctx, part_bytes(optim, i))))
+            if (!now[j] || (optim->saved[3 * i + j] =
+                                lp__arena_alloc(&optim->savepoint, part_bytes(optim, i))))
                 continue;
             forget_savepoint(optim);
             return LP_NOMEM;

@@ -9,27 +9,19 @@ lp_params* lp_params_create(lp_ctx* ctx, lp_dtype type, bool trainable) {
     lp_params* params = lp__calloc(ctx, 1, sizeof *params);
     if (!params) return NULL;
     params->ctx = ctx;
+    lp__arena_init(&params->arena, ctx, 1 << 12);
     params->type = type;
     params->trainable = trainable;
     return params;
-}
-
-static void node_destroy(lp_ctx* ctx, lp__node* node) {
-    if (!node) return;
-    if (!node->tied_to) {
-        lp__free(ctx, node->t.data);
-        lp__free(ctx, node->packed);
-    }
-    lp__free(ctx, node->t.grad);
-    lp__free(ctx, node);
 }
 
 void lp_params_destroy(lp_params* params) {
     if (!params) return;
     for (int64_t i = 0; i < params->count; i++) {
         lp__free(params->ctx, params->items[i].name);
-        node_destroy(params->ctx, params->items[i].node);
+        lp__free(params->ctx, params->items[i].node);
     }
+    lp__arena_free(&params->arena);
     lp__free(params->ctx, params->items);
     lp__free(params->ctx, params);
 }
@@ -41,6 +33,17 @@ static lp__item* find(const lp_params* params, const char* name) {
         if (strcmp(params->items[i].name, name) == 0) return &params->items[i];
     }
     return NULL;
+}
+
+/* Zeros, until the set is destroyed. */
+static void* zeros(lp_params* params, int64_t rows, int64_t cols) {
+    size_t bytes;
+    if (!lp__mul_ok((size_t)rows, (size_t)cols, &bytes) ||
+        !lp__mul_ok(bytes, lp__dtype_bytes(params->type), &bytes))
+        bytes = SIZE_MAX;
+    void* block = lp__arena_alloc(&params->arena, bytes);
+    if (block) memset(block, 0, bytes);
+    return block;
 }
 
 /* A new entry with everything but its data. */
@@ -59,8 +62,9 @@ static lp__node* item_add(lp_params* params, const char* name, int64_t rows, int
     node->t.rows = rows;
     node->t.cols = cols;
     node->t.type = params->type;
+    node->arena = &params->arena;
     if (params->trainable) {
-        node->t.grad = lp__calloc(ctx, (size_t)rows * (size_t)cols, lp__dtype_bytes(params->type));
+        node->t.grad = zeros(params, rows, cols);
         if (!node->t.grad) goto failed;
         node->t.needs_grad = true;
     }
@@ -95,12 +99,9 @@ lp_tensor lp_param(lp_params* params, const char* name, int64_t rows, int64_t co
                 (long long)rows, (long long)cols);
         return no_memory(params);
     }
-    void* data = lp__calloc(params->ctx, count, lp__dtype_bytes(params->type));
+    void* data = zeros(params, rows, cols);
     lp__node* node = data ? item_add(params, name, rows, cols) : NULL;
-    if (!node) {
-        lp__free(params->ctx, data);
-        return no_memory(params);
-    }
+    if (!node) return no_memory(params);
     node->t.data = data;
     return &node->t;
 }
@@ -130,6 +131,7 @@ lp_tensor lp_param_tied(lp_params* params, const char* name, lp_tensor base) {
     if (!node) return no_memory(params);
     node->t.data = base->data;
     node->tied_to = lp__node_of(base);
+    node->number = node->tied_to->number;
     return &node->t;
 }
 
@@ -179,7 +181,10 @@ void lp_params_zero_grad(lp_params* params) {
 }
 
 void lp_params_changed(lp_params* params) {
-    for (int64_t i = 0; i < params->count; i++) params->items[i].node->packed_valid = false;
+    for (int64_t i = 0; i < params->count; i++) {
+        bool* valid = params->items[i].node->operand_valid;
+        valid[LP__TRANSPOSED] = valid[LP__PLAIN] = false;
+    }
 }
 
 void lp_params_fold(lp_params* params) {
@@ -291,16 +296,31 @@ lp_status lp_params_copy(lp_params* to, const lp_params* from) {
     return LP_OK;
 }
 
-const float* lp__packed_weight(lp_ctx* ctx, lp__node* w) {
+const lp__word* lp__weight_operand(lp_ctx* ctx, lp__node* w, lp__side side) {
     if (w->tape || w->t.type != LP_F32) return NULL;
-    if (w->tied_to) return lp__packed_weight(ctx, w->tied_to);
-    if (!w->packed) {
-        w->packed = lp__alloc(ctx, lp__packed_floats(ctx, w->t.cols, w->t.rows) * sizeof(float));
-        if (!w->packed) return NULL;
+    if (w->tied_to) return lp__weight_operand(ctx, w->tied_to, side);
+    const int64_t rows = w->t.rows, cols = w->t.cols;
+    const size_t words = lp__weight_words(ctx, w->number, rows, cols, side == LP__TRANSPOSED);
+    if (!w->operand[side] || w->operand_words[side] < words) {
+        w->operand_valid[side] = false;
+        w->operand[side] = lp__arena_alloc(w->arena, words * sizeof(lp__word));
+        w->operand_words[side] = words;
+        if (!w->operand[side]) return NULL;
     }
-    if (!w->packed_valid) {
-        lp__pack_transposed(ctx, w->t.cols, w->t.rows, w->t.data, w->t.cols, w->packed);
-        w->packed_valid = true;
+    if (!w->operand_valid[side]) {
+        lp__word* const to[2] = {side == LP__TRANSPOSED ? w->operand[side] : NULL,
+                                 side == LP__PLAIN ? w->operand[side] : NULL};
+        if (lp__weight_pack(ctx, w->number, rows, cols, w->t.data, to[LP__TRANSPOSED],
+                            to[LP__PLAIN]) != LP_OK)
+            return NULL;
+        w->operand_valid[side] = true;
     }
-    return w->packed;
+    return w->operand[side];
+}
+
+void lp__param_set_number(lp_tensor param, lp__number number) {
+    lp__node* node = lp__node_of(param);
+    if (node->number == number) return;
+    node->operand_valid[LP__TRANSPOSED] = node->operand_valid[LP__PLAIN] = false;
+    node->number = number;
 }

@@ -3,7 +3,7 @@
 #define LP__TAPE_H
 
 #include "base/base.h"
-#include "kernels/kernels.h"
+#include "kernels/product.h"
 #include <logpi/tensor.h>
 #include <math.h>
 #include <string.h>
@@ -48,11 +48,6 @@ typedef union lp__attr {
         double a, b; /* factor, addend, bounds, eps */
     } number;
     struct {
-        double temperature;
-        double* lse;    /* [rows], from forward to backward */
-        float* entropy; /* [rows], or NULL: not wanted */
-    } head;
-    struct {
         int64_t head_dim;
         double scale;
         const float* frequencies; /* [head_dim / 2], until forward has copied them */
@@ -68,6 +63,7 @@ typedef union lp__attr {
         lp_activation activation;
         lp__mlp_layer* layer; /* [layers], on the tape */
     } mlp;
+    void* state; /* of an op that another layer defines; on the tape */
 } lp__attr;
 
 enum { LP__MAX_INPUTS = 4 };
@@ -81,8 +77,11 @@ struct lp__node {
     lp__attr attr;
     void* saved; /* between forward and backward */
     /* parameters only */
-    float* packed; /* W^T in panels for lp__gemm_packed, made when first used */
-    bool packed_valid;
+    lp__number number;     /* what its products multiply */
+    lp__word* operand[2];  /* by lp__side: packed copies, made when first used */
+    size_t operand_words[2];
+    bool operand_valid[2]; /* they are of the numbers as they are now */
+    lp__arena* arena;      /* of the set */
     lp__node* tied_to; /* the base of a tied use */
 };
 
@@ -124,9 +123,15 @@ void* lp__grad(lp__node* node);
  * it. */
 void* lp__grad_raw(lp__node* node, bool* fresh);
 
-/* W^T of a parameter W [out, in] packed for lp__gemm_packed; NULL if node is no parameter or memory
- * is out. */
-const float* lp__packed_weight(lp_ctx* ctx, lp__node* w);
+/* A parameter W [out, in] as the right operand of X W^T, or of dY W, packed in its number format;
+ * NULL if node is no parameter or memory is out. */
+typedef enum lp__side { LP__TRANSPOSED, LP__PLAIN } lp__side;
+const lp__word* lp__weight_operand(lp_ctx* ctx, lp__node* w, lp__side side);
+
+/* The words of rows [rows, n], row by row; floats are their own. The rest is in the context's
+ * scratch. NULL when out of memory. */
+const lp__word* lp__words_of(lp_ctx* ctx, lp__number number, int64_t rows, int64_t n,
+                             const float* x);
 
 /* ---- packed sequences: whether offsets [sequences + 1] begin at 0 and never fall; *rows is then
  * where they end ---- */
@@ -163,7 +168,7 @@ bool lp__kv_fits(const lp_kv* kv, int64_t layer, int32_t slot, int64_t rows, int
  * entropy. ---------------------------- */
 typedef struct lp__row_stats {
     float max;
-    double lse, entropy;
+    double sum, lse, entropy; /* sum: of e^(z - max) */
 } lp__row_stats;
 lp__row_stats lp__logits_stats(const struct lp__kernels* kernels, int64_t n, const float* z,
                                float* scratch);

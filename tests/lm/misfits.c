@@ -26,7 +26,7 @@ static void batches(void** state) {
     (void)state;
     rig r = set_up_hooked();
     lp_kv *kv, *flat;
-    assert_int_equal(lp_model_cache(r.model, 2, 4, &kv), LP_OK);
+    assert_int_equal(lp_model_cache(r.model, LP_FLOAT32, 2, 4, &kv), LP_OK);
     assert_int_equal(lp_kv_create(r.ctx, LP_FLOAT32, 1, 2, 2, 2, 4, &flat), LP_OK); /* of no model */
     lp_tape* t = lp_tape_create(r.ctx, LP_F32);
     const int32_t tokens[] = {5, 6, 7, 8, 9};

@@ -160,9 +160,8 @@ static reference reference_make(int threads, bool head) {
     return r;
 }
 
-/* The numbers of refusals that ended a pass, and of those that did not. */
-static void refuse_each(const reference* want, bool head, bool for_good, int* ended,
-                        int* survived) {
+/* The number of refusals that ended a pass. */
+static void refuse_each(const reference* want, bool head, bool for_good, int* ended) {
     for (int64_t n = 0;; n++) {
         refusal r = {.countdown = -1, .for_good = for_good};
         lp_ctx_def def = lp_ctx_def_default();
@@ -179,7 +178,6 @@ static void refuse_each(const reference* want, bool head, bool for_good, int* en
         if (status == LP_OK) {
             assert_memory_equal(&loss, &want->loss, sizeof loss);
             assert_true(same_gradients(params, want->params));
-            *survived += r.refused;
         } else {
             assert_int_equal(status, LP_NOMEM);
             assert_int_equal(lp_error_status(ctx), LP_NOMEM);
@@ -206,10 +204,9 @@ static void every_allocation_fails_once(void** state) {
     for (int i = 0; i < 4; i++) {
         const bool head = i % 2, for_good = i / 2;
         const reference want = reference_make(2, head);
-        int ended = 0, survived = 0;
-        refuse_each(&want, head, for_good, &ended, &survived);
+        int ended = 0;
+        refuse_each(&want, head, for_good, &ended);
         assert_true(ended >= 4); /* chunks of the tape, scratch of attention and of products */
-        assert_true(for_good || survived >= 8); /* packed copies of weights, which are for speed */
         lp_ctx_destroy(want.ctx);
     }
 }
