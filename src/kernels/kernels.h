@@ -45,6 +45,21 @@ typedef struct lp__format {
      * stride + j % width], zero beyond n in the last. */
     void (*interleave)(int width, int64_t n, const lp__word* first, const lp__word* second,
                        lp__word* out, int64_t stride);
+
+    /* Tiles of a product, rows of ldt floats, on their way into words, rows of ldw: as they are; h =
+     * silu(gate) up, and h = gelu(up), the tanh form of Hendrycks and Gimpel 2016, keeping gate and
+     * up unless NULL; and back, where d is the gradient of h: gate and up become their gradients,
+     * and h is there again. */
+    void (*store_tile)(int rows, int cols, const float* tile, int64_t ldt, lp__word* out,
+                       int64_t ldw);
+    void (*swiglu)(int rows, int cols, const float* gate, const float* up, int64_t ldt,
+                   lp__word* kept_gate, lp__word* kept_up, lp__word* h, int64_t ldw);
+    void (*gelu)(int rows, int cols, const float* up, int64_t ldt, lp__word* kept_up, lp__word* h,
+                 int64_t ldw);
+    void (*swiglu_back)(int rows, int cols, const float* d, int64_t ldt, lp__word* gate,
+                        lp__word* up, lp__word* h, int64_t ldw);
+    void (*gelu_back)(int rows, int cols, const float* d, int64_t ldt, lp__word* up, lp__word* h,
+                      int64_t ldw);
 } lp__format;
 
 typedef enum lp__number { LP__F32, LP__BF16 } lp__number;
@@ -123,11 +138,9 @@ typedef struct lp__kernels {
     /* Turns the pairs (u_i, v_i) by the angles of cosines c and sines s. */
     void (*rotate)(int64_t half, const float* c, const float* s, float* u, float* v);
 
-    /* The way back through a gate, in place: h = silu(gate) up, d its gradient; gate and up become
-     * their gradients. gelu, the tanh form of Hendrycks and Gimpel 2016, likewise. */
-    void (*swiglu_turn)(int64_t n, float* gate, float* up, const float* d, float* h);
-    void (*gelu)(int64_t n, const float* x, float* y);
-    void (*gelu_turn)(int64_t n, float* up, const float* d, float* h);
+    /* c = tile + from + bias (NULL: none), c and from [rows, ldc]. */
+    void (*add_tile)(int rows, int cols, const float* tile, int64_t ldt, const float* from,
+                     const float* bias, float* c, int64_t ldc);
 } lp__kernels;
 
 /* Words of a row of n numbers. */

@@ -65,6 +65,20 @@ static void tile(const products_job* job, const lp__product* p, int64_t r, int r
     }
 }
 
+/* The next tile of C is on its way from memory while this one is computed. */
+static void fetch_next(const lp__product* p, int64_t r, int64_t j, int64_t j0, int64_t j1,
+                       int64_t r1, int64_t tile_rows, int64_t panel) {
+    enum { LINE = 16 };
+    const bool beside = j + panel < j1;
+    const int64_t row = beside ? r : r + tile_rows, col = beside ? j + panel : j0;
+    const int64_t end = LP__MIN(row + tile_rows, r1), last = LP__MIN(col + panel, p->n) - 1;
+    for (int64_t i = row; i < end; i++) {
+        const float* c = p->c + i * p->ldc;
+        for (int64_t l = col; l < last; l += LINE) __builtin_prefetch(c + l, 1);
+        __builtin_prefetch(c + last, 1);
+    }
+}
+
 static void product_piece(void* user, int64_t index, int worker) {
     (void)worker;
     const products_job* job = user;
@@ -83,6 +97,7 @@ static void product_piece(void* user, int64_t index, int worker) {
         for (int64_t j = j0; j < j1; j += panel) {
             const int cols = (int)LP__MIN(j1 - j, panel);
             if (!p->finish) {
+                if (p->accumulate) fetch_next(p, r, j, j0, j1, r1, tile_rows, panel);
                 tile(job, p, r, rows, j, cols, NULL, p->c + r * p->ldc + j, p->ldc, p->accumulate);
                 continue;
             }

@@ -20,6 +20,12 @@ typedef struct lp__term {
 enum { LP__TERMS = 3 };
 
 typedef struct lp__product lp__product;
+
+/* What becomes of rows [row, row + rows) and columns [col, col + cols): tile [rows][panel], and that
+ * of the twin, which it may write to. Runs on any thread. */
+typedef void (*lp__finish_fn)(const lp__product* product, int64_t row, int rows, int64_t col,
+                              int cols, float* tile, float* twin);
+
 struct lp__product {
     int64_t m, n;
     lp__term term[LP__TERMS]; /* summed one after the other, each output one chain */
@@ -30,10 +36,7 @@ struct lp__product {
     float* c;             /* [m, ldc]; not used if there is a finish */
     int64_t ldc;
     bool accumulate;
-    /* What becomes of rows [row, row + rows) and columns [col, col + cols): tile [rows][panel], and
-     * that of the twin. Runs on any thread. */
-    void (*finish)(const lp__product* product, int64_t row, int rows, int64_t col, int cols,
-                   const float* tile, const float* twin);
+    lp__finish_fn finish;
     void* user;
 };
 

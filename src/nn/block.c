@@ -170,14 +170,12 @@ typedef struct residual {
 } residual;
 
 static void add_residual(const lp__product* product, int64_t row, int rows, int64_t col, int cols,
-                         const float* tile, const float* twin) {
+                         float* tile, float* twin) {
     (void)twin;
     const residual* r = product->user;
-    for (int i = 0; i < rows; i++, tile += r->kernels->panel) {
-        const int64_t at = (row + i) * r->width + col;
-        r->kernels->add(cols, r->from + at, tile, r->to + at);
-        if (r->bias) r->kernels->add(cols, r->to + at, r->bias + col, r->to + at);
-    }
+    const int64_t at = row * r->width + col;
+    r->kernels->add_tile(rows, cols, tile, r->kernels->panel, r->from + at,
+                         r->bias ? r->bias + col : NULL, r->to + at, r->width);
 }
 
 static bool project_residual(lp__node* node, const lp__word* a, int64_t words, lp_tensor w,
@@ -203,36 +201,29 @@ typedef struct activation {
     lp__word* h;
 } activation;
 
-enum { MAX_PANEL = 64 };
-
-static const float* biased(const lp__kernels* kernels, lp_tensor bias, int64_t col, int cols,
-                           const float* tile, float* sum) {
-    if (!bias) return tile;
-    kernels->add(cols, tile, (const float*)bias->data + col, sum);
-    return sum;
+static void add_bias(const lp__kernels* kernels, lp_tensor bias, int rows, int64_t col, int cols,
+                     float* tile) {
+    for (int i = 0; bias && i < rows; i++, tile += kernels->panel)
+        kernels->add(cols, tile, (const float*)bias->data + col, tile);
 }
 
 /* tile: gate, twin: up; or tile: up. */
 static void activate(const lp__product* product, int64_t row, int rows, int64_t col, int cols,
-                     const float* tile, const float* twin) {
+                     float* tile, float* twin) {
     const activation* a = product->user;
     const lp__block_state* s = a->s;
     const lp__kernels* kernels = a->kernels;
     const lp__format* format = &kernels->format[s->number];
+    const int64_t at = row * s->intermediate_words + col / format->numbers;
     const bool gated = s->shape.mlp == LP__MLP_SWIGLU;
-    for (int i = 0; i < rows; i++, tile += kernels->panel, twin += kernels->panel) {
-        const int64_t at = (row + i) * s->intermediate_words + col / format->numbers;
-        float g_sum[MAX_PANEL], u_sum[MAX_PANEL], h[MAX_PANEL];
-        const float* up = biased(kernels, s->w.up_bias, col, cols, gated ? twin : tile, u_sum);
-        if (gated) {
-            const float* gate = biased(kernels, s->w.gate_bias, col, cols, tile, g_sum);
-            kernels->swiglu(cols, gate, up, h);
-            if (s->gate) format->store(cols, gate, s->gate + at);
-        } else {
-            kernels->gelu(cols, up, h);
-        }
-        if (s->up) format->store(cols, up, s->up + at);
-        format->store(cols, h, a->h + at);
+    lp__word *gate = s->gate ? s->gate + at : NULL, *up = s->up ? s->up + at : NULL;
+    add_bias(kernels, s->w.up_bias, rows, col, cols, gated ? twin : tile);
+    if (gated) {
+        add_bias(kernels, s->w.gate_bias, rows, col, cols, tile);
+        format->swiglu(rows, cols, tile, twin, kernels->panel, gate, up, a->h + at,
+                       s->intermediate_words);
+    } else {
+        format->gelu(rows, cols, tile, kernels->panel, up, a->h + at, s->intermediate_words);
     }
 }
 

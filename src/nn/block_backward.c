@@ -205,29 +205,19 @@ typedef struct turn {
     lp__word* h;
 } turn;
 
-enum { MAX_PANEL = 64 };
-
 static void turn_gate(const lp__product* product, int64_t row, int rows, int64_t col, int cols,
-                      const float* tile, const float* twin) {
+                      float* tile, float* twin) {
     (void)twin;
     const turn* t = product->user;
     const lp__block_state* s = t->b->s;
-    const lp__kernels* kernels = t->b->kernels;
     const lp__format* format = t->b->format;
-    for (int i = 0; i < rows; i++, tile += kernels->panel) {
-        const int64_t at = (row + i) * s->intermediate_words + col / format->numbers;
-        float gate[MAX_PANEL], up[MAX_PANEL], h[MAX_PANEL];
-        format->load(cols, s->up + at, up);
-        if (s->gate) {
-            format->load(cols, s->gate + at, gate);
-            kernels->swiglu_turn(cols, gate, up, tile, h);
-            format->store(cols, gate, s->gate + at);
-        } else {
-            kernels->gelu_turn(cols, up, tile, h);
-        }
-        format->store(cols, up, s->up + at);
-        format->store(cols, h, t->h + at);
-    }
+    const int64_t panel = t->b->kernels->panel;
+    const int64_t at = row * s->intermediate_words + col / format->numbers;
+    if (s->gate)
+        format->swiglu_back(rows, cols, tile, panel, s->gate + at, s->up + at, t->h + at,
+                            s->intermediate_words);
+    else
+        format->gelu_back(rows, cols, tile, panel, s->up + at, t->h + at, s->intermediate_words);
 }
 
 typedef struct finish_words {
@@ -237,18 +227,16 @@ typedef struct finish_words {
 } finish_words;
 
 static void store_tile(const lp__product* product, int64_t row, int rows, int64_t col, int cols,
-                       const float* tile, const float* twin) {
+                       float* tile, float* twin) {
     (void)twin;
     const finish_words* f = product->user;
-    for (int i = 0; i < rows; i++, tile += f->b->kernels->panel)
-        f->b->format->store(cols, tile,
-                            f->out + (row + i) * f->words + col / f->b->format->numbers);
+    f->b->format->store_tile(rows, cols, tile, f->b->kernels->panel,
+                             f->out + row * f->words + col / f->b->format->numbers, f->words);
 }
 
 /* d W, each tile handed to finish. */
 static void back_project_to(back* b, matrix d, lp_tensor w,
-                            void (*finish)(const lp__product*, int64_t, int, int64_t, int,
-                                           const float*, const float*),
+                            lp__finish_fn finish,
                             void* user) {
     const lp__word* plain = lp__weight_operand(b->ctx, lp__node_of(w), LP__PLAIN);
     const lp__product product = {.m = b->rows,

@@ -162,12 +162,11 @@ static void logits(head_job* job, int64_t rows) {
 }
 
 static void add_tile(const lp__product* product, int64_t row, int rows, int64_t col, int cols,
-                     const float* tile, const float* twin) {
+                     float* tile, float* twin) {
     (void)twin;
     const head_job* job = product->user;
     float* dh = (float*)job->node->in[0]->t.grad + (job->first + row) * job->d + col;
-    for (int i = 0; i < rows; i++, dh += job->d, tile += job->kernels->panel)
-        job->kernels->add(cols, dh, tile, dh);
+    job->kernels->add_tile(rows, cols, tile, job->kernels->panel, dh, NULL, dh, job->d);
 }
 
 /* dh += dz W. One chain over the whole vocabulary would lose digits that later cancellations need,
