@@ -65,6 +65,17 @@ static void tile(const products_job* job, const lp__product* p, int64_t r, int r
     }
 }
 
+/* So are the rows that the tile will be finished with. */
+static void fetch_beside(const lp__product* p, int64_t row, int rows, int64_t col, int cols) {
+    enum { LINE = 64 };
+    for (int f = 0; f < 2 && p->fetch[f]; f++) {
+        const char* x = (const char*)p->fetch[f] + row * p->fetch_bytes + col * p->number_bytes;
+        const int64_t bytes = cols * p->number_bytes;
+        for (int r = 0; r < rows; r++, x += p->fetch_bytes)
+            for (int64_t l = 0; l < bytes + LINE; l += LINE) __builtin_prefetch(x + l);
+    }
+}
+
 /* The next tile of C is on its way from memory while this one is computed. */
 static void fetch_next(const lp__product* p, int64_t r, int64_t j, int64_t j0, int64_t j1,
                        int64_t r1, int64_t tile_rows, int64_t panel) {
@@ -101,6 +112,7 @@ static void product_piece(void* user, int64_t index, int worker) {
                 tile(job, p, r, rows, j, cols, NULL, p->c + r * p->ldc + j, p->ldc, p->accumulate);
                 continue;
             }
+            fetch_beside(p, r, rows, j, cols);
             tile(job, p, r, rows, j, cols, NULL, own[0], panel, false);
             if (p->twin) tile(job, p, r, rows, j, cols, p->twin, own[1], panel, false);
             p->finish(p, r, rows, j, cols, own[0], own[1]);

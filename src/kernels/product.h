@@ -38,6 +38,9 @@ struct lp__product {
     bool accumulate;
     lp__finish_fn finish;
     void* user;
+    const void* fetch[2]; /* rows that finish will read, of fetch_bytes, a column number_bytes wide:
+                             on their way from memory while a tile is computed; NULL: none */
+    int64_t fetch_bytes, number_bytes;
 };
 
 /* To be called from outside lp__parallel_for. */

@@ -190,7 +190,10 @@ static bool project_residual(lp__node* node, const lp__word* a, int64_t words, l
                                  .term = {{a, words, b, words, 0}},
                                  .terms = 1,
                                  .finish = add_residual,
-                                 .user = &r};
+                                 .user = &r,
+                                 .fetch = {from},
+                                 .fetch_bytes = s->width * (int64_t)sizeof(float),
+                                 .number_bytes = sizeof(float)};
     lp__products(lp__node_ctx(node), s->number, &product, 1);
     return true;
 }

@@ -235,16 +235,12 @@ static void store_tile(const lp__product* product, int64_t row, int rows, int64_
 }
 
 /* d W, each tile handed to finish. */
-static void back_project_to(back* b, matrix d, lp_tensor w,
-                            lp__finish_fn finish,
-                            void* user) {
+static void back_project_to(back* b, matrix d, lp_tensor w, lp__product product) {
     const lp__word* plain = lp__weight_operand(b->ctx, lp__node_of(w), LP__PLAIN);
-    const lp__product product = {.m = b->rows,
-                                 .n = w->cols,
-                                 .term = {{d.x, d.words, plain, d.words, 0}},
-                                 .terms = 1,
-                                 .finish = finish,
-                                 .user = user};
+    product.m = b->rows;
+    product.n = w->cols;
+    product.term[0] = (lp__term){d.x, d.words, plain, d.words, 0};
+    product.terms = 1;
     if (plain)
         lp__products(b->ctx, b->s->number, &product, 1);
     else
@@ -264,7 +260,14 @@ static void mlp_half(back* b, float* d) {
         const matrix dy = {dw, s->width, s->width_words};
         turn t = {b, h};
         to_words(b, d, s->width, s->width_words, dw);
-        back_project_to(b, dy, s->w.down, turn_gate, &t);
+        back_project_to(b, dy, s->w.down,
+                        (lp__product){.finish = turn_gate,
+                                      .user = &t,
+                                      .fetch = {s->up, s->gate},
+                                      .fetch_bytes =
+                                          s->intermediate_words * (int64_t)sizeof(lp__word),
+                                      .number_bytes = (int64_t)sizeof(lp__word) /
+                                                      b->format->numbers});
         add_columns(b, d, s->width, s->w.down_bias, NULL, NULL, NULL);
         add_weights(b, 1, &s->w.down, &dy, (matrix){h, s->intermediate, s->intermediate_words});
     }
@@ -330,7 +333,8 @@ static void attention_half(back* b, float* d, float* dx) {
         to_words(b, d, s->width, s->width_words, dw);
         add_columns(b, d, s->width, s->w.o_bias, NULL, NULL, NULL);
         add_weights(b, 1, &s->w.o, &middle, (matrix){s->o, s->q_width, s->q_words});
-        back_project_to(b, middle, s->w.o, store_tile, &f);
+        back_project_to(b, middle, s->w.o,
+                        (lp__product){.finish = store_tile, .user = &f});
     }
     if (b->status == LP_OK) {
         memset(heads.dq, 0, (size_t)(m * s->q_width) * sizeof(float));

@@ -11,6 +11,7 @@
 
 enum {
     BLOCK_STEPS = 64,      /* steps of k of dW in a block: as many rows, or twice */
+    VOCAB_SLICE = 6144,    /* dW takes so many tokens at a time */
     VOCAB_PIECE = 1024,    /* dh is summed in pieces of so many tokens, see add_dh */
     KEPT_BYTES = 64 << 20, /* of probabilities kept for backward */
     DOWN = 64              /* words behind the last of an operand that vectors may read */
@@ -36,9 +37,9 @@ typedef struct head_state {
     const int32_t* kept;
     float* entropy;       /* [rows]; NULL: not wanted */
     lp__row_stats* stats; /* [rows] */
+    lp__steps steps;      /* of k, of dW */
     lp__word* p;          /* of the first kept_rows rows, [kept_rows, words(vocab)] */
-    int64_t kept_rows;
-    lp__steps steps;
+    int64_t kept_rows, kept_steps;
 } head_state;
 
 typedef struct head_job {
@@ -53,7 +54,6 @@ typedef struct head_job {
     float* z;      /* [block, vocab] */
     bool kept;     /* p of the block at hand was kept, or is to be */
     lp__word* dz;  /* [block, words]: p, then dz; forward: NULL, p is not wanted */
-    lp__word *blocks, *panels;
 } head_job;
 
 /* ---- a row of logits --------------------------------------------------------------------------- */
@@ -186,35 +186,43 @@ static void add_dh(head_job* job, int64_t rows) {
     }
 }
 
-/* dW += dz^T h for the steps [step, step + count), whose rows are the block. */
-static void add_dw(head_job* job, int64_t step, int64_t count, int64_t rows) {
+/* dW += dz^T h for the steps [step, step + count): dz of their rows, from `first` on, lies in one
+ * piece. The vocabulary goes in slices, so that the cut dz stays small. */
+static void add_dw(head_job* job, int64_t step, int64_t count, int64_t first, int64_t rows,
+                   const lp__word* dz) {
     lp_ctx* ctx = lp__node_ctx(job->node);
     const lp__mark mark = lp__arena_mark(lp__scratch(ctx));
     const int64_t words = lp__words(job->format, job->d);
-    const lp__word* h =
-        lp__words_of(ctx, job->number, rows, job->d,
-                     (const float*)job->node->in[0]->t.data + job->first * job->d);
     const head_state* s = job->s;
     const lp__steps steps = {count, s->steps.first + step,
                              s->steps.second ? s->steps.second + step : NULL};
-    if (!h) {
+    const lp__word* h = lp__words_of(ctx, job->number, rows, job->d,
+                                     (const float*)job->node->in[0]->t.data + first * job->d);
+    lp__word* blocks = lp__arena_alloc(
+        lp__scratch(ctx), (size_t)lp__cut_words(ctx, count, VOCAB_SLICE, true) * sizeof *blocks);
+    lp__word* panels = lp__arena_alloc(
+        lp__scratch(ctx), (size_t)(lp__cut_words(ctx, count, job->d, false) + DOWN) * sizeof *panels);
+    if (!h || !blocks || !panels) {
         lp__tape_fail(job->node->tape, LP_NOMEM);
         return;
     }
     /* the rows of the steps are counted from the first of the whole */
-    lp__cut_rows(ctx, job->number, &steps, job->vocab, job->dz - job->first * job->words,
-                 job->words, true, job->blocks);
-    lp__cut_rows(ctx, job->number, &steps, job->d, h - job->first * words, words, false,
-                 job->panels);
-    const lp__product product = {.m = job->vocab,
-                                 .n = job->d,
-                                 .term = {{job->blocks, 0, job->panels, count, 0}},
-                                 .terms = 1,
-                                 .blocks = true,
-                                 .c = job->node->in[1]->t.grad,
-                                 .ldc = job->d,
-                                 .accumulate = true};
-    lp__products(ctx, job->number, &product, 1);
+    lp__cut_rows(ctx, job->number, &steps, job->d, h - first * words, words, false, panels);
+    for (int64_t from = 0; from < job->vocab; from += VOCAB_SLICE) {
+        const int64_t n = LP__MIN(job->vocab - from, (int64_t)VOCAB_SLICE);
+        lp__cut_rows(ctx, job->number, &steps, n,
+                     dz + from / job->format->numbers - first * job->words, job->words, true,
+                     blocks);
+        const lp__product product = {.m = n,
+                                     .n = job->d,
+                                     .term = {{blocks, 0, panels, count, 0}},
+                                     .terms = 1,
+                                     .blocks = true,
+                                     .c = (float*)job->node->in[1]->t.grad + from * job->d,
+                                     .ldc = job->d,
+                                     .accumulate = true};
+        lp__products(ctx, job->number, &product, 1);
+    }
     lp__arena_release(lp__scratch(ctx), mark);
 }
 
@@ -234,7 +242,12 @@ static void backward_block(head_job* job, int64_t step, int64_t count, int64_t r
     }
     lp__parallel_for(ctx, rows, backward_row, job);
     if (job->node->in[0]->t.needs_grad) add_dh(job, rows);
-    if (job->node->in[1]->t.needs_grad) add_dw(job, step, count, rows);
+    if (!job->node->in[1]->t.needs_grad) return;
+    const head_state* s = job->s;
+    if (!job->kept)
+        add_dw(job, step, count, job->first, rows, job->dz);
+    else if (step + count == s->kept_steps) /* all kept rows at once: W's gradient is large */
+        add_dw(job, 0, s->kept_steps, 0, s->kept_rows, s->p);
 }
 
 /* W as right operand: the parameter's own, or one on the tape. */
@@ -280,13 +293,8 @@ static void for_blocks(lp__node* node, bool back,
               (!back || (job.plain = operand(node, LP__PLAIN)) != NULL) &&
               (job.z = lp__arena_alloc(scratch, rows * (size_t)job.vocab * sizeof *job.z)) != NULL;
     if (back)
-        ok = ok && (spare = lp__arena_alloc(scratch, rows * row_bytes)) != NULL &&
-             (job.blocks = lp__arena_alloc(
-                  scratch, (size_t)lp__cut_words(ctx, steps, job.vocab, true) * sizeof(lp__word))) !=
-                 NULL &&
-             (job.panels = lp__arena_alloc(
-                  scratch, (size_t)(lp__cut_words(ctx, steps, job.d, false) + DOWN) *
-                               sizeof(lp__word))) != NULL;
+        ok = ok && (job.s->kept_steps == job.s->steps.count ||
+                    (spare = lp__arena_alloc(scratch, rows * row_bytes)) != NULL);
     /* The scratch of the workers last: packing an operand uses it too. */
     ok = ok && lp__worker_scratch_reserve(ctx, 2 * (size_t)job.vocab * sizeof(float));
     if (!ok) lp__tape_fail(node->tape, LP_NOMEM);
@@ -294,7 +302,7 @@ static void for_blocks(lp__node* node, bool back,
         const int64_t end = LP__MIN(step + BLOCK_STEPS, job.s->steps.count);
         job.first = job.s->steps.first[step];
         const int64_t n = rows_of(&job, end);
-        job.kept = job.first + n <= job.s->kept_rows;
+        job.kept = step < job.s->kept_steps;
         job.dz = job.kept ? job.s->p + job.first * job.words : spare;
         block(&job, step, end - step, n);
         step = end;
@@ -322,6 +330,17 @@ static bool find_steps(lp__node* node, head_state* s, int64_t numbers) {
     return true;
 }
 
+/* As many whole blocks as `limit` rows allow. */
+static void find_kept(head_state* s, int64_t rows, int64_t limit) {
+    for (int64_t step = 0; step < s->steps.count;) {
+        step = LP__MIN(step + BLOCK_STEPS, s->steps.count);
+        const int64_t end = step < s->steps.count ? s->steps.first[step] : rows;
+        if (end > limit) break;
+        s->kept_steps = step;
+        s->kept_rows = end;
+    }
+}
+
 static void head_forward(lp__node* node) {
     head_state* s = node->attr.state;
     const lp__node* w = node->in[1];
@@ -331,7 +350,7 @@ static void head_forward(lp__node* node) {
     if (!s->stats || !find_steps(node, s, format->numbers)) return;
     if (node->t.needs_grad) {
         const size_t row_bytes = (size_t)lp__words(format, w->t.rows) * sizeof(lp__word);
-        s->kept_rows = LP__MIN(node->t.rows, (int64_t)(KEPT_BYTES / LP__MAX(row_bytes, 1)));
+        find_kept(s, node->t.rows, (int64_t)(KEPT_BYTES / LP__MAX(row_bytes, 1)));
         s->p = lp__tape_alloc(node->tape, (size_t)s->kept_rows * row_bytes);
         if (!s->p) return;
     }
