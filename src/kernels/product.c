@@ -72,7 +72,7 @@ static void fetch_beside(const lp__product* p, int64_t row, int rows, int64_t co
         const char* x = (const char*)p->fetch[f] + row * p->fetch_bytes + col * p->number_bytes;
         const int64_t bytes = cols * p->number_bytes;
         for (int r = 0; r < rows; r++, x += p->fetch_bytes)
-            for (int64_t l = 0; l < bytes + LINE; l += LINE) __builtin_prefetch(x + l);
+            for (int64_t l = 0; l < bytes + LINE; l += LINE) __builtin_prefetch(x + l, 1);
     }
 }
 
