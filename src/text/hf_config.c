@@ -34,7 +34,7 @@ static lp_status read_chat_template(lp__hf* hf, lp__json* j) {
         lp__string key, fields[2] = {{"", 0}, {NULL, 0}};
         lp__json_begin(j, LP__JSON_OBJECT);
         while (lp__json_member(j, &key)) {
-            const int which = lp__json_key(j, key, keys, 2, &seen);
+            const int which = LP__JSON_KEY(j, key, keys, &seen);
             (void)(which >= 0 ? lp__json_string(j, &fields[which]) : lp__json_skip(j));
         }
         if (lp__string_equal(fields[0], lp__string_of("default"))) hf->chat_template = fields[1];
@@ -77,7 +77,7 @@ lp_status lp__hf_read_config(lp__hf* hf, lp__json* j) {
     lp__string key;
     lp__json_begin(j, LP__JSON_OBJECT);
     while (lp__json_member(j, &key)) {
-        const int which = lp__json_key(j, key, keys, 9, &seen);
+        const int which = LP__JSON_KEY(j, key, keys, &seen);
         switch (which) {
         case LP__HF_BOS:
         case LP__HF_EOS:

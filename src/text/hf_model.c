@@ -156,7 +156,7 @@ static lp_status read_model(lp__hf* hf, lp__json* j) {
     lp__string key, text;
     lp__json_begin(j, LP__JSON_OBJECT);
     while (lp__json_member(j, &key)) {
-        switch (lp__json_key(j, key, keys, 10, &seen)) {
+        switch (LP__JSON_KEY(j, key, keys, &seen)) {
         case 0:
             if (lp__json_string(j, &text) == LP_OK &&
                 !lp__string_equal(text, lp__string_of("BPE"))) {
@@ -211,7 +211,7 @@ lp_status lp__hf_read_added(lp__hf* hf, lp__json* j, bool has_id, lp__hf_added* 
     lp__string key;
     lp__json_begin(j, LP__JSON_OBJECT);
     while (lp__json_member(j, &key)) {
-        const int which = lp__json_key(j, key, keys, 7, &seen);
+        const int which = LP__JSON_KEY(j, key, keys, &seen);
         if (which == 0) {
             (void)lp__json_string(j, &added->content);
         } else if (which == 1 && has_id) {
@@ -248,12 +248,13 @@ static lp_status read_all_added(lp__hf* hf, lp__json* j) {
 
 lp_status lp__hf_read_tokenizer(lp__hf* hf, lp__json* j) {
     static const char* const keys[] = {"added_tokens",   "normalizer", "pre_tokenizer",
-                                       "post_processor", "decoder",    "model"};
+                                       "post_processor", "decoder",    "model",
+                                       "version"};
     uint32_t seen = 0;
-    lp__string key;
+    lp__string key, version;
     lp__json_begin(j, LP__JSON_OBJECT);
     while (lp__json_member(j, &key)) {
-        const int which = lp__json_key(j, key, keys, 6, &seen);
+        const int which = LP__JSON_KEY(j, key, keys, &seen);
         switch (which) {
         case 0: (void)read_all_added(hf, j); break;
         case 1: (void)lp__hf_read_normalizer(hf, j); break;
@@ -261,6 +262,11 @@ lp_status lp__hf_read_tokenizer(lp__hf* hf, lp__json* j) {
         case 3: (void)lp__hf_read_post_processor(hf, j); break;
         case 4: (void)lp__hf_read_decoder(hf, j); break;
         case 5: (void)read_model(hf, j); break;
+        case 6:
+            if (lp__json_string(j, &version) == LP_OK &&
+                !lp__string_equal(version, lp__string_of("1.0")))
+                (void)lp__json_fail(j, LP_UNSUPPORTED, "a version other than \"1.0\"");
+            break;
         default: (void)lp__json_skip(j); break;
         }
     }

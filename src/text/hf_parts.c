@@ -25,7 +25,7 @@ lp_status lp__hf_read_normalizer(lp__hf* hf, lp__json* j) {
     if (is_null(j)) return j->status;
     lp__json_begin(j, LP__JSON_OBJECT);
     while (lp__json_member(j, &key)) {
-        switch (lp__json_key(j, key, keys, 2, &seen)) {
+        switch (LP__JSON_KEY(j, key, keys, &seen)) {
         case 0: (void)lp__json_string(j, &type); break;
         case 1:
             lp__json_begin(j, LP__JSON_ARRAY);
@@ -55,7 +55,7 @@ static lp_status read_pattern(lp__json* j, pre_fields* f) {
     lp__string key;
     lp__json_begin(j, LP__JSON_OBJECT);
     while (lp__json_member(j, &key)) {
-        switch (lp__json_key(j, key, keys, 2, &seen)) {
+        switch (LP__JSON_KEY(j, key, keys, &seen)) {
         case 0: (void)lp__json_string(j, &f->regex); break;
         case 1: (void)lp__json_string(j, &f->literal); break;
         default: (void)lp__json_skip(j); break;
@@ -97,7 +97,7 @@ static lp_status read_pre(lp__hf* hf, lp__json* j, bool* byte_level) {
     lp__string key;
     lp__json_begin(j, LP__JSON_OBJECT);
     while (lp__json_member(j, &key)) {
-        switch (lp__json_key(j, key, keys, 8, &seen)) {
+        switch (LP__JSON_KEY(j, key, keys, &seen)) {
         case 0: (void)lp__json_string(j, &f.type); break;
         case 1:
             lp__json_begin(j, LP__JSON_ARRAY);
@@ -146,7 +146,7 @@ static lp_status read_template_part(lp__json* j, lp__string* special, bool* sequ
     *special = (lp__string){0};
     lp__json_begin(j, LP__JSON_OBJECT);
     while (lp__json_member(j, &key)) {
-        const int which = lp__json_key(j, key, keys, 2, &seen);
+        const int which = LP__JSON_KEY(j, key, keys, &seen);
         if (which < 0) {
             (void)lp__json_skip(j);
             continue;
@@ -190,7 +190,7 @@ lp_status lp__hf_read_post_processor(lp__hf* hf, lp__json* j) {
     if (is_null(j)) return j->status;
     lp__json_begin(j, LP__JSON_OBJECT);
     while (lp__json_member(j, &key)) {
-        switch (lp__json_key(j, key, keys, 3, &seen)) {
+        switch (LP__JSON_KEY(j, key, keys, &seen)) {
         case 0: (void)lp__json_string(j, &type); break;
         case 1:
             lp__json_begin(j, LP__JSON_ARRAY);

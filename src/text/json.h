@@ -60,5 +60,7 @@ lp_status lp__json_finish(lp__json* json);
 
 /* Which of n keys this is, or -1; a known key that comes again fails. seen starts as 0. */
 int lp__json_key(lp__json* json, lp__string key, const char* const* keys, int n, uint32_t* seen);
+#define LP__JSON_KEY(json, key, keys, seen)                                                        \
+    lp__json_key((json), (key), (keys), (int)(sizeof(keys) / sizeof *(keys)), (seen))
 
 #endif

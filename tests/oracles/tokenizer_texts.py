@@ -104,6 +104,11 @@ def embedded():
     return [f"a{chr(c)}b {chr(c)}{chr(c)} !{chr(c)}1{chr(c)} {chr(c)} \t{chr(c)}  x'{chr(c)}e\n{chr(c)} \n" for c in POINTS]
 
 
+def marks():
+    """Each between marks of the lowest and the highest combining class, and before letters that a mark may join."""
+    return [f"x{chr(c)}\u0334\u0345{chr(c)}y e{chr(c)}\u0301 \u1100{chr(c)}\u1161" for c in POINTS]
+
+
 LONG = 1 << 20
 UNITS = ["Z", " ", "\u0301", "7", "\n", "\u0323\u0301", "a ", "'S"]
 

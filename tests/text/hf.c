@@ -70,9 +70,6 @@ static void reads_tokenizer_json(void** state) {
            NULL, "abc", 0, "4");
     /* Added tokens. */
     expect(ctx, with("<|x|>", "(a+)+$"), NULL, "aa(a+)+$", special, "0 0 5");
-    expect(ctx, with("\"lstrip\":false", "\"lstrip\":true"), NULL, "a  <|x|> b", special, "0 5 1");
-    expect(ctx, with("\"rstrip\":false", "\"rstrip\":true"), NULL, "a<|x|> \t\xe3\x80\x80 b",
-           special, "0 5 1");
     expect(ctx, with("\"special\":true", "\"special\":false"), NULL, "a<|x|>b", 0, "0 5 1");
     /* Special tokens of tokenizer_config.json. */
     const char* config =
@@ -92,6 +89,29 @@ static void reads_tokenizer_json(void** state) {
     /* A byte that no token has. */
     expect(ctx, base, NULL, "aqb", 0, "3");
     expect(ctx, with("\"unk_token\":null", "\"unk_token\":\"c\""), NULL, "aqb", 0, "0 2 1");
+}
+
+/* A vocabulary that has blanks, and line feeds. */
+static void strips_white_space(void** state) {
+    lp_ctx* ctx = ((fixture*)*state)->ctx;
+    const struct {
+        const char *flag, *text, *ids;
+    } cases[] = {
+        {"\"special\":true", "a \n<m> b", "0 3 4 5 3 1"},
+        {"\"lstrip\":true", "a \n<m> b", "0 5 3 1"},
+        {"\"rstrip\":true", "a <m> \n\xe3\x80\x80 b", "0 3 5 1"},
+        {"\"lstrip\":true,\"rstrip\":true", " <m> <m> ", "5 5"},
+        {"\"normalized\":true", "a<m>b", "0 5 1"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char json[1024];
+        snprintf(json, sizeof json,
+                 "{\"added_tokens\":[{\"id\":5,\"content\":\"<m>\",%s}],\"model\":{\"vocab\":{"
+                 "\"a\":0,\"b\":1,\"ab\":2,\"\u0120\":3,\"\u010a\":4},\"merges\":[\"a b\"]},"
+                 "\"decoder\":{\"type\":\"ByteLevel\"},\"pre_tokenizer\":{\"type\":\"ByteLevel\"}}",
+                 cases[i].flag);
+        expect(ctx, json, NULL, cases[i].text, LP_ENCODE_PARSE_SPECIAL, cases[i].ids);
+    }
 }
 
 static void knows_the_pre_tokenizers(void** state) {
@@ -283,6 +303,8 @@ static const refusal vocabulary_refusals[] = {
     {"\"abc\":4", "\"abc\":4.0", LP_FORMAT, "byte 601: a number that is no integer"},
     {"\"abc\":4", "\"abc\":\"4\"", LP_FORMAT, "byte 598: a number is needed"},
     {"\"abc\":4", "\"ab\\ud800c\":4", LP_FORMAT, "byte 601: an escape that is no character"},
+    {"\"abc\":4", "\"ab\\udc00c\":4", LP_FORMAT, "byte 601: an escape that is no character"},
+    {"\"abc\":4", "\"ab\\ud83dc\":4", LP_FORMAT, "byte 601: an escape that is no character"},
     {"\"abc\":4", "\"ab\xff\":4", LP_FORMAT, "byte 595: invalid UTF-8"},
     {"\"abc\":4", "\"ab\x01\":4", LP_FORMAT, "byte 595: a control character in a string"},
     {VOCAB, "\"vocab\":{}", LP_FORMAT,
@@ -381,6 +403,8 @@ static const refusal part_refusals[] = {
     {"\"decoder\"", "\"coder\"", LP_FORMAT, "the key \"decoder\" is missing"},
     {"\"version\":\"1.0\"", "\"model\":1", LP_FORMAT, "byte 9: an object is needed"},
     {"\"version\":\"1.0\",", "", LP_OK, ""},
+    {"\"version\":\"1.0\"", "\"version\":\"1.1\"", LP_UNSUPPORTED,
+     "byte 16: a version other than \"1.0\""},
     {"\"padding\":null", "\"padding\":nul", LP_FORMAT, "byte 45: an unknown word"},
     {"\"padding\":null", "\"padding\":01", LP_FORMAT, "byte 46: \",\" or \"}\" is missing"},
     {"\"padding\":null", "\"padding\"", LP_FORMAT, "byte 44: \":\" is missing"},
@@ -553,6 +577,7 @@ static void every_allocation_may_fail(void** state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_tokenizer_json),
+        cmocka_unit_test(strips_white_space),
         cmocka_unit_test(knows_the_pre_tokenizers),
         cmocka_unit_test(normalises_and_ignores_merges),
         cmocka_unit_test(ids_may_leave_gaps),
