@@ -247,6 +247,28 @@ MUTANTS = [
     ("a text of config.yaml that is read as a truth value", "src/run/config.c",
      "if (strcasecmp(text, reserved[i]) == 0) return false;", "if (strcmp(text, reserved[i]) == 0) return false;",
      ["run/options"]),
+    # tokenizers
+    ("an added token keeps the number of the file", "src/text/hf.c", "id = LP__MAX(last + 1, known);", "id = 0 * (last + known) + added.id;",
+     ["text/hf"]),
+    ("two tokens share an id", "src/text/hf.c", "if (v->tokens[id].data && !lp__string_equal(v->tokens[id], content))",
+     "if (false)", ["text/hf"]),
+    ("ids leave any gap", "src/text/hf.c", "v->size > 2 * v->count", "v->size > 2000 * v->count", ["text/hf"]),
+    ("white space before a token stays", "src/text/encode.c", "if (t->flags[id] & LP__TOKEN_LSTRIP)", "if (false)",
+     ["text/hf"]),
+    ("control tokens in plain text", "src/text/encode.c", "if (!w->parse_special && t->kinds[id] == LP__TOKEN_CONTROL) continue;",
+     "", ["text/hf", "text/chat"]),
+    ("merges are never ignored", "src/text/encode.c", "status == LP_OK && t->ignore_merges", "false", ["text/hf"]),
+    ("marks are not composed", "src/text/normalize.c", "UTF8PROC_STABLE | UTF8PROC_COMPOSE", "UTF8PROC_STABLE",
+     ["text/hf"]),
+    ("numbers of Llama 3 have any length", "src/text/pretokenize.c",
+     '[LP__PRE_LLAMA3] = {LLAMA3_PATTERN("\\\\p{N}{1,3}")', '[LP__PRE_LLAMA3] = {LLAMA3_PATTERN("\\\\p{N}+")', ["text/hf"]),
+    ("half a surrogate pair is a character", "src/text/json.c", "} else if (code >= 0xdc00 && code <= 0xdfff) { code = -1; }",
+     "}", ["text/hf"]),
+    ("a pattern of a file is taken for GPT-2's", "src/text/pretokenize.c",
+     "if (published && lp__string_equal(pattern, lp__string_of(published))) return i;",
+     "if (pattern.data && published) return i;", ["text/hf"]),
+    ("merges are saved from the second on", "src/text/hf_write.c", "for (int64_t rank = 0; rank < lp__tokenizer_merge_count(t)",
+     "for (int64_t rank = 1; rank < lp__tokenizer_merge_count(t)", ["text/hf_save"]),
 ]
 
 

@@ -13,8 +13,9 @@ trap 'rm -rf "$reference"' EXIT
 say "rungs 1 and 2: 1,000 seeds beside NumPy and PyTorch"
 check "step beside NumPy and PyTorch" "$oracles" tests/oracles/step.py build/logpi
 
-say "token ids of 10,000 lines beside tokenizers"
-check "token ids" "$oracles" tests/oracles/tokenizer.py build/tests/text/encode_lines "$SMOLLM2_FILE" --lines 10000
+say "token ids of every character and of 20,000 lines beside tokenizers: ten minutes"
+check "token ids" "$oracles" tests/oracles/tokenizer.py build/tests/text/encode_lines "$SMOLLM2_FILE"
+check "damaged tokenizers" "$oracles" tests/oracles/tokenizer_damage.py build/tests/text/encode_lines
 
 say "SmolLM2: logits, gradients, greedy continuation beside transformers"
 check "transformers' reference" "$oracles" tests/oracles/hf_logits.py live "$reference" --gguf "$SMOLLM2_FILE"
