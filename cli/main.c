@@ -7,10 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
-static const verb* const verbs[] = {&verb_lesson,    &verb_step,      &verb_train_reinforce,
-                                    &verb_train_a2c, &verb_train_ppo, &verb_train_ppo_lm,
-                                    &verb_eval,      &verb_envs,      &verb_generate,
-                                    &verb_info,      &verb_gradcheck, &verb_bench};
+static const verb* const verbs[] = {&verb_lesson,     &verb_step,      &verb_train_reinforce,
+                                    &verb_train_a2c,  &verb_train_ppo, &verb_train_ppo_lm,
+                                    &verb_train_grpo, &verb_eval,      &verb_envs,
+                                    &verb_generate,   &verb_info,      &verb_gradcheck,
+                                    &verb_bench};
 enum { VERBS = sizeof verbs / sizeof *verbs };
 
 /* ---- signals: the first asks the context to stop, the second ends the program ---------------- */

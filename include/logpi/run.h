@@ -18,6 +18,7 @@ typedef enum lp_scope {
     LP_SCOPE_INFO,
     LP_SCOPE_GENERATE,
     LP_SCOPE_PPO_LM,
+    LP_SCOPE_GRPO,
     LP_SCOPE_REINFORCE, /* on environments, and so the next two */
     LP_SCOPE_A2C,
     LP_SCOPE_PPO,

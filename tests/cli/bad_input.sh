@@ -163,7 +163,7 @@ rm "$work/gone/metrics.jsonl"
 expect 2 'gone holds a run already' "${train[@]}" --output_dir "$work/gone"
 expect 0 'completed' "${train[@]}" --steps 1 --output_dir "$work/gone" --overwrite
 [ "$(cd "$work/gone" && find . | sort | xargs)" = \
-    '. ./.lock ./final ./final/config.json ./final/model.safetensors ./final/value_head.safetensors ./metrics.jsonl' ] ||
+    '. ./.lock ./config.yaml ./final ./final/config.json ./final/model.safetensors ./final/value_head.safetensors ./metrics.jsonl' ] ||
     wrong "--overwrite leaves other files: $(find "$work/gone")"
 [ "$(wc -l <"$work/gone/metrics.jsonl")" = 1 ] || wrong "--overwrite mixes two runs"
 mkdir -p "$work/torn" && printf '{"step":1,"obj' >"$work/torn/metrics.jsonl"
