@@ -166,6 +166,7 @@ bool cli_is_help(const char* word) {
  * saying why not. */
 static const verb* find_verb(int argc, char** argv, int* words, int* code) {
     *words = 1;
+    if (strcmp(argv[0], "bench") == 0) return cli_bench_verb(argc - 1, argv + 1);
     for (int i = 0; i < VERBS; i++) {
         if (strcmp(argv[0], verbs[i]->name) == 0) return verbs[i];
     }

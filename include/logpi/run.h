@@ -25,6 +25,7 @@ typedef enum lp_scope {
     LP_SCOPE_EVAL,
     LP_SCOPE_ENVS,
     LP_SCOPE_BENCH,
+    LP_SCOPE_BENCH_LM,
     LP_SCOPE_LESSON,
     LP_SCOPE_COUNT
 } lp_scope;

@@ -3,7 +3,7 @@
 #define LP__TRAIN_GRPO_H
 
 #include "base/base.h"
-#include "train/clock.h"
+#include "base/clock.h"
 #include "train/pass.h"
 #include <logpi/train.h>
 
