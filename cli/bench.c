@@ -1,11 +1,9 @@
 /* logpi bench: updates per second of rung 1 and rung 2, the work of the NumPy and PyTorch programs
  * in a loop; steps per second of environments, alone and with PPO learning from them. */
-#include "cli.h"
+#include "bench.h"
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 static int run(lp_ctx* ctx, const lp_options* options);
 
@@ -15,7 +13,8 @@ const verb verb_bench = {.name = "bench",
                          .scope = LP_SCOPE_BENCH,
                          .threads = true,
                          .isa = true,
-                         .run = run};
+                         .run = run,
+                         .also = &verb_bench_lm};
 
 enum { WARM_UP = 1000, BATCH = 1000, MAX_BATCHES = 100000 };
 enum { ROUNDS = 256 }; /* of actions, drawn beforehand: what is measured is the environments */
@@ -178,11 +177,6 @@ static int run_updates(work* w, int count, double until) {
     return n;
 }
 
-static int by_value(const void* a, const void* b) {
-    const double x = *(const double*)a, y = *(const double*)b;
-    return (x > y) - (x < y);
-}
-
 /* *median: seconds of an update, the median of batches of BATCH or, if updates are slow, of about
  * 10 ms. */
 static lp_status measure(work* w, double seconds, double* median) {
@@ -199,10 +193,7 @@ static lp_status measure(work* w, double seconds, double* median) {
         run_updates(w, size, 0);
         times[n] = (cli_now() - before) / size;
     }
-    if (w->status == LP_OK) { /* n > 0 */
-        qsort(times, (size_t)n, sizeof *times, by_value);
-        *median = times[n / 2];
-    }
+    if (w->status == LP_OK) *median = bench_median(times, n); /* n > 0 */
     free(times);
     return w->status;
 }
@@ -223,13 +214,10 @@ static lp_status print_rate(const work* w, const char* name, double seconds, boo
     const char* isa = lp_isa_name(lp_ctx_isa(w->ctx));
     const int threads = lp_ctx_threads(w->ctx);
     const double rate = (w->type ? (double)w->steps : 1.0) / seconds;
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
     if (json) {
-        json_t* object = json_pack(
-            "{s:s, s:o, s:s, s:f, s:n, s:I, s:s, s:i}", "name", name, "rate", cli_json_number(rate),
-            "unit", w->type ? "steps/s" : "updates/s", "seconds", seconds, "peak_share",
-            "peak_rss_bytes", (json_int_t)usage.ru_maxrss * 1024, "isa", isa, "threads", threads);
+        const bench_result result = {name, w->type ? "steps/s" : "updates/s", rate, seconds,
+                                     (double)NAN};
+        json_t* object = bench_object(w->ctx, &result);
         json_t* more = w->type
                            ? json_pack("{s:s, s:I}", "env", w->type->name, "n_envs",
                                        (json_int_t)lp_envs_count(w->envs))
@@ -270,7 +258,7 @@ static int run(lp_ctx* ctx, const lp_options* options) {
         lp_options_positionals(options) == 1 ? lp_options_positional(options, 0) : "";
     int bench = 0;
     while (bench < BENCHES && strcmp(name, benches[bench].name) != 0) bench++;
-    if (bench == BENCHES) return cli_usage("bench needs one of: linear, tape, env, ppo");
+    if (bench == BENCHES) return verb_bench_lm.run(ctx, options);
     work w = {.ctx = ctx,
               .d = lp_options_given(options, "d") ? lp_options_int(options, "d") : 4,
               .k = lp_options_given(options, "k") ? lp_options_int(options, "k") : benches[bench].k,
@@ -285,4 +273,11 @@ static int run(lp_ctx* ctx, const lp_options* options) {
     if (status == LP_OK) status = print_rate(&w, name, seconds, lp_options_flag(options, "json"));
     end(&w);
     return status == LP_OK ? EXIT_OK : cli_fail(ctx, status);
+}
+
+const verb* cli_bench_verb(int argc, char** argv) {
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (bench_is_lm(argv[i])) return &verb_bench_lm;
+    }
+    return &verb_bench;
 }

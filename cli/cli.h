@@ -27,12 +27,14 @@ typedef struct verb {
 } verb;
 
 extern const verb verb_step, verb_gradcheck, verb_info, verb_generate, verb_train_reinforce,
-    verb_train_a2c, verb_train_ppo, verb_train_ppo_lm, verb_eval, verb_envs, verb_bench,
-    verb_lesson;
+    verb_train_a2c, verb_train_ppo, verb_train_ppo_lm, verb_train_grpo, verb_eval, verb_envs,
+    verb_bench, verb_bench_lm, verb_lesson;
 
 /* The verb that the words after "train" begin; NULL, and the exit code, after saying why not or
  * giving help. */
 const verb* cli_train_verb(int argc, char** argv, int* code);
+/* bench, or what it is of language models: one of the words names that. */
+const verb* cli_bench_verb(int argc, char** argv);
 bool cli_is_help(const char* word);
 
 /* One line on stderr, "logpi: ..."; returns code. */

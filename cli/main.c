@@ -7,10 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
-static const verb* const verbs[] = {&verb_lesson,    &verb_step,      &verb_train_reinforce,
-                                    &verb_train_a2c, &verb_train_ppo, &verb_train_ppo_lm,
-                                    &verb_eval,      &verb_envs,      &verb_generate,
-                                    &verb_info,      &verb_gradcheck, &verb_bench};
+static const verb* const verbs[] = {&verb_lesson,     &verb_step,      &verb_train_reinforce,
+                                    &verb_train_a2c,  &verb_train_ppo, &verb_train_ppo_lm,
+                                    &verb_train_grpo, &verb_eval,      &verb_envs,
+                                    &verb_generate,   &verb_info,      &verb_gradcheck,
+                                    &verb_bench};
 enum { VERBS = sizeof verbs / sizeof *verbs };
 
 /* ---- signals: the first asks the context to stop, the second ends the program ---------------- */
@@ -165,6 +166,7 @@ bool cli_is_help(const char* word) {
  * saying why not. */
 static const verb* find_verb(int argc, char** argv, int* words, int* code) {
     *words = 1;
+    if (strcmp(argv[0], "bench") == 0) return cli_bench_verb(argc - 1, argv + 1);
     for (int i = 0; i < VERBS; i++) {
         if (strcmp(argv[0], verbs[i]->name) == 0) return verbs[i];
     }

@@ -6,8 +6,10 @@
 static const struct {
     const char* name;
     const verb* verb;
-} algorithms[] = {
-    {"reinforce", &verb_train_reinforce}, {"a2c", &verb_train_a2c}, {"ppo", &verb_train_ppo}};
+} algorithms[] = {{"reinforce", &verb_train_reinforce},
+                  {"a2c", &verb_train_a2c},
+                  {"ppo", &verb_train_ppo},
+                  {"grpo", &verb_train_grpo}};
 enum { ALGORITHMS = sizeof algorithms / sizeof *algorithms };
 
 /* Whether a word is "--NAME" or "--NAME=..."; *value: its value is the next word. */
@@ -50,7 +52,7 @@ static const verb* find_ppo(int argc, char** argv, int* code) {
 
 static void print_help(void) {
     const verb* const all[] = {&verb_train_reinforce, &verb_train_a2c, &verb_train_ppo,
-                               &verb_train_ppo_lm};
+                               &verb_train_ppo_lm, &verb_train_grpo};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         printf("%s logpi %s\n", i == 0 ? "usage:" : "      ", all[i]->usage);
     puts("");
@@ -68,16 +70,16 @@ const verb* cli_train_verb(int argc, char** argv, int* code) {
                                                      : algorithms[i].verb;
     }
     if (argc == 0) {
-        *code = cli_usage("train needs an algorithm: reinforce, a2c, ppo");
+        *code = cli_usage("train needs an algorithm: reinforce, a2c, ppo, grpo");
     } else if (cli_is_help(argv[0])) {
         print_help();
         *code = EXIT_OK;
     } else {
         const char* nearest = lp_nearest(argv[0], names, ALGORITHMS);
-        *code =
-            nearest
-                ? cli_usage("unknown algorithm \"%.60s\"; did you mean \"%s\"?", argv[0], nearest)
-                : cli_usage("unknown algorithm \"%.60s\"; known: reinforce, a2c, ppo", argv[0]);
+        *code = nearest ? cli_usage("unknown algorithm \"%.60s\"; did you mean \"%s\"?", argv[0],
+                                    nearest)
+                        : cli_usage("unknown algorithm \"%.60s\"; known: reinforce, a2c, ppo, grpo",
+                                    argv[0]);
     }
     return NULL;
 }

@@ -1,10 +1,7 @@
 /* logpi train ppo --model M: PPO on a language model, the third program of "Policy Gradient 101".
  */
-#include "cli.h"
-#include <math.h>
-#include <stdio.h>
+#include "train_lm.h"
 #include <stdlib.h>
-#include <string.h>
 
 static int run(lp_ctx* ctx, const lp_options* options);
 
@@ -26,26 +23,15 @@ typedef struct sample {
 
 /* A training run. */
 typedef struct training {
-    lp_ctx* ctx;
-    const lp_options* options;
-    const char* word; /* of contains:WORD */
-    texts prompts;
+    lm_run lm;
     int64_t batch_size;
-    lp_model* model;
-    lp_weights *policy, *reference;
     lp_ppo* ppo;
-    lp_prompts packed; /* of a step */
-    lp_generation batch;
-    lp_text text;
-    double* scores;        /* [batch_size] */
     sample recent[WINDOW]; /* of whole steps, the newest at (seen - 1) % WINDOW */
     int64_t seen;
-    run_folder folder; /* of --output_dir */
-    bool begun;        /* the folder is made: what is learnt will be kept */
 } training;
 
 static lp_status read_def(const training* r, lp_ppo_def* d) {
-    const lp_options* o = r->options;
+    const lp_options* o = r->lm.options;
     *d = lp_ppo_def_default();
     d->learning_rate = lp_options_real(o, "learning_rate");
     d->mini_batch_size = lp_options_int(o, "mini_batch_size");
@@ -77,107 +63,24 @@ static lp_status read_def(const training* r, lp_ppo_def* d) {
     d->generate.top_k = lp_options_int(o, "top_k");
     d->generate.top_p = lp_options_real(o, "top_p");
     if (r->batch_size % d->mini_batch_size)
-        return lp_fail(r->ctx, LP_INVALID,
+        return lp_fail(r->lm.ctx, LP_INVALID,
                        "--mini_batch_size %lld does not divide --batch_size %lld",
                        (long long)d->mini_batch_size, (long long)r->batch_size);
     return LP_OK;
 }
 
-static lp_status read_reward(training* r) {
-    static const char prefix[] = "contains:";
-    const char* reward = lp_options_text(r->options, "reward");
-    if (!reward) return lp_fail(r->ctx, LP_INVALID, "a reward is needed: --reward contains:WORD");
-    if (strncmp(reward, prefix, sizeof prefix - 1) != 0 || !reward[sizeof prefix - 1])
-        return lp_fail(r->ctx, LP_INVALID, "unknown reward \"%.60s\"; known: contains:WORD",
-                       reward);
-    r->word = reward + sizeof prefix - 1;
-    return LP_OK;
-}
-
 static const char* const files[] = {"model.safetensors", "config.json", "value_head.safetensors"};
 
-static lp_status check_folder(training* r) {
-    const char* path = lp_options_text(r->options, "output_dir");
-    if (!path) return LP_OK;
-    const lp_status status = cli_folder_name(&r->folder, path, files, sizeof files / sizeof *files);
-    return status == LP_OK
-               ? cli_folder_check(r->ctx, &r->folder, lp_options_flag(r->options, "overwrite"))
-               : status;
-}
-
-/* Everything that can be wrong is found before training, most of it before weights are loaded.
- * Nothing is made for a mistake, and no old run removed. */
 static lp_status begin(training* r) {
     lp_ppo_def def;
-    r->batch_size = lp_options_int(r->options, "batch_size");
-    lp_status status = read_reward(r);
-    if (status == LP_OK) status = read_def(r, &def);
-    if (status == LP_OK) status = cli_prompts(r->ctx, r->options, &r->prompts);
+    r->batch_size = lp_options_int(r->lm.options, "batch_size");
+    lp_status status = read_def(r, &def);
     if (status == LP_OK)
-        status = cli_model_open(r->ctx, lp_options_text(r->options, "model"), &r->model);
+        status = lm_begin(&r->lm, &def.generate, r->batch_size, true, files,
+                          sizeof files / sizeof *files);
     if (status == LP_OK)
-        status = cli_pack(r->ctx, r->options, r->model, &def.generate, &r->prompts, &r->packed);
-    if (status == LP_OK) status = check_folder(r);
-    r->scores = calloc((size_t)r->batch_size, sizeof *r->scores);
-    if (status == LP_OK && !r->scores) status = LP_NOMEM;
-    if (status == LP_OK) status = lp_model_load_weights(r->model, true, &r->policy);
-    status = cli_go_on(r->ctx, status);
-    if (status == LP_OK) status = lp_weights_clone(r->policy, false, &r->reference);
-    status = cli_go_on(r->ctx, status);
-    if (status == LP_OK) status = lp_ppo_create(r->model, r->policy, r->reference, &def, &r->ppo);
-    status = cli_go_on(r->ctx, status);
-    if (status == LP_OK && r->folder.path)
-        status = cli_folder_make(r->ctx, &r->folder, lp_options_flag(r->options, "overwrite"));
-    r->begun = status == LP_OK;
-    return status;
-}
-
-/* The prompts of step i: batch_size of them, going round. */
-static lp_status step_prompts(training* r, int64_t step) {
-    r->packed.tokens.count = 0;
-    r->packed.count = 0;
-    lp_status status = LP_OK;
-    for (int64_t j = 0; status == LP_OK && j < r->batch_size; j++)
-        status = lp_prompts_add(r->ctx, &r->packed, r->model,
-                                r->prompts.items[(step * r->batch_size + j) % r->prompts.count],
-                                lp_options_flag(r->options, "chat"));
-    return status;
-}
-
-/* Response s as text, without special tokens, in r->text. */
-static lp_status decode(training* r, int64_t s) {
-    const lp_generation* g = &r->batch;
-    r->text.bytes = 0;
-    lp_status status = lp_text_add(r->ctx, &r->text, "", 0); /* even an empty response has data */
-    if (status != LP_OK) return status;
-    return lp_tokenizer_decode(lp_model_tokenizer(r->model),
-                               g->responses.ids + g->response_offsets[s],
-                               g->response_offsets[s + 1] - g->response_offsets[s],
-                               LP_DECODE_SKIP_SPECIAL | LP_DECODE_LOSSY, &r->text);
-}
-
-/* A response may have zero bytes, a word has none: the pieces between them are searched. */
-static double reward(const lp_text* text, const char* word) {
-    double found = 0; /* NaN: out of memory */
-    for (size_t at = 0; found == 0 && at <= text->bytes; at += strlen(text->data + at) + 1)
-        found = lp_reward_contains(text->data + at, word);
-    return found;
-}
-
-static lp_status score(training* r) {
-    for (int64_t s = 0; s < r->batch.sequences; s++) {
-        lp_status status = decode(r, s);
-        if (status != LP_OK) return status;
-        r->scores[s] = reward(&r->text, r->word);
-        if (isnan(r->scores[s])) return lp_fail(r->ctx, LP_NOMEM, "out of memory for the reward");
-        if (!lp_options_flag(r->options, "json") && lp_options_int(r->options, "steps") == 1) {
-            fputs("Generated response: ", stdout);
-            cli_print_response(r->text.data, r->text.bytes);
-            printf("\nReward: %.1f\n", r->scores[s]);
-            if ((status = cli_flush(r->ctx)) != LP_OK) return status;
-        }
-    }
-    return LP_OK;
+        status = lp_ppo_create(r->lm.model, r->lm.policy, r->lm.reference, &def, &r->ppo);
+    return lm_make_folder(&r->lm, status);
 }
 
 enum { METRICS_ROOM = 64 };
@@ -192,9 +95,9 @@ static double* step_lists(const training* r, const lp_ppo_dists* d) {
     }
     for (int64_t s = 0; lists && s < d->sequences; s++) {
         double* lengths = lists + 3 * d->tokens;
-        lengths[s] = (double)(r->batch.prompt_offsets[s + 1] - r->batch.prompt_offsets[s]);
+        lengths[s] = (double)(r->lm.batch.prompt_offsets[s + 1] - r->lm.batch.prompt_offsets[s]);
         lengths[d->sequences + s] =
-            (double)(r->batch.response_offsets[s + 1] - r->batch.response_offsets[s]);
+            (double)(r->lm.batch.response_offsets[s + 1] - r->lm.batch.response_offsets[s]);
     }
     return lists;
 }
@@ -209,8 +112,9 @@ static lp_status log_metrics(training* r, int64_t step, const lp_ppo_metrics* m)
     row[n++] = (lp_metric){.name = "step", .value = (double)step};
     for (int i = 0; i < lp_ppo_metrics_count() && n < METRICS_ROOM - 7; i++)
         row[n++] = (lp_metric){.name = lp_ppo_metrics_name(i), .value = lp_ppo_metrics_get(m, i)};
+    const int scalars = n;
     row[n++] = (lp_metric){.name = "objective/kl_dist", .values = dists.kl, .n = dists.sequences};
-    row[n++] = (lp_metric){.name = "env/reward_dist", .values = r->scores, .n = r->batch_size};
+    row[n++] = (lp_metric){.name = "env/reward_dist", .values = r->lm.scores, .n = r->batch_size};
     row[n++] = (lp_metric){.name = "objective/logprobs", .values = lists, .n = dists.tokens};
     row[n++] = (lp_metric){
         .name = "objective/ref_logprobs", .values = lists + dists.tokens, .n = dists.tokens};
@@ -219,58 +123,46 @@ static lp_status log_metrics(training* r, int64_t step, const lp_ppo_metrics* m)
     row[n++] = (lp_metric){.name = "tokens/queries_dist", .values = lengths, .n = dists.sequences};
     row[n++] = (lp_metric){
         .name = "tokens/responses_dist", .values = lengths + dists.sequences, .n = dists.sequences};
-    const lp_status status = cli_folder_log(r->ctx, &r->folder, row, n);
+    const lp_status status = lm_log(&r->lm, row, scalars, n);
     free(lists);
     return status;
 }
 
-static lp_status print_metrics(const training* r, int64_t step, const lp_ppo_metrics* m) {
-    if (lp_options_flag(r->options, "json")) {
-        json_t* object = json_pack("{s:I}", "step", (json_int_t)step);
-        for (int i = 0; i < lp_ppo_metrics_count(); i++)
-            json_object_set_new(object, lp_ppo_metrics_name(i),
-                                cli_json_number(lp_ppo_metrics_get(m, i)));
-        return cli_print_json(r->ctx, object, 9);
-    }
-    if (lp_options_int(r->options, "steps") == 1) {
-        puts("PPO update step completed.");
-        for (int i = 0; i < lp_ppo_metrics_count(); i++) {
-            const double x = lp_ppo_metrics_get(m, i);
-            printf("  %-28s %.6g\n", lp_ppo_metrics_name(i), cli_plain(x, 300));
-        }
-    } else {
-        fprintf(stderr, "step %lld/%lld  reward %.3f  kl %.3f  length %.1f  loss %.4f  %.1f s\n",
-                (long long)step, (long long)lp_options_int(r->options, "steps"),
-                cli_plain(m->reward_mean, 3), cli_plain(m->objective_kl, 3), m->responses_len_mean,
-                cli_plain(m->loss_total, 4), m->time_generate + m->time_total);
-    }
-    return LP_OK;
+/* A line about a step of several. */
+static void print_line(const training* r, int64_t step, const lp_ppo_metrics* m) {
+    if (lm_is_single(&r->lm) || lp_options_flag(r->lm.options, "json")) return;
+    fprintf(stderr, "step %lld/%lld  reward %.3f  kl %.3f  length %.1f  loss %.4f  %.1f s\n",
+            (long long)step, (long long)r->lm.count, cli_plain(m->reward_mean, 3),
+            cli_plain(m->objective_kl, 3), m->responses_len_mean, cli_plain(m->loss_total, 4),
+            m->time_generate + m->time_total);
 }
 
 static void remember(training* r) {
     const lp_ppo_dists dists = lp_ppo_last_dists(r->ppo);
     for (int64_t s = 0; s < dists.sequences; s++)
-        r->recent[r->seen++ % WINDOW] = (sample){
-            .reward = r->scores[s],
-            .kl = dists.kl[s],
-            .length = (double)(r->batch.response_offsets[s + 1] - r->batch.response_offsets[s])};
+        r->recent[r->seen++ % WINDOW] =
+            (sample){.reward = r->lm.scores[s],
+                     .kl = dists.kl[s],
+                     .length = (double)(r->lm.batch.response_offsets[s + 1] -
+                                        r->lm.batch.response_offsets[s])};
 }
 
 static lp_status one_step(training* r, int64_t step) {
     lp_ppo_metrics m;
-    lp_status status = step_prompts(r, step - 1);
-    if (status == LP_OK) status = lp_ppo_generate(r->ppo, &r->packed, &r->batch);
-    if (status == LP_OK) status = score(r);
-    if (status == LP_OK) status = lp_ppo_step(r->ppo, &r->batch, r->scores, NULL, &m);
+    lp_status status = lm_prompts(&r->lm, step - 1, r->batch_size);
+    if (status == LP_OK) status = lp_ppo_generate(r->ppo, &r->lm.packed, &r->lm.batch);
+    if (status == LP_OK) status = lm_score(&r->lm);
+    if (status == LP_OK) status = lp_ppo_step(r->ppo, &r->lm.batch, r->lm.scores, NULL, &m);
     if (status != LP_OK) return status;
     remember(r);
-    if (r->folder.metrics) status = log_metrics(r, step, &m);
-    return status == LP_OK ? print_metrics(r, step, &m) : status;
+    status = log_metrics(r, step, &m);
+    if (status == LP_OK) print_line(r, step, &m);
+    return status;
 }
 
 static void print_summary(const training* r) {
     const int64_t count = r->seen < WINDOW ? r->seen : WINDOW;
-    if (lp_options_int(r->options, "steps") == 1 || lp_options_flag(r->options, "json")) return;
+    if (r->lm.count == 1 || lp_options_flag(r->lm.options, "json")) return;
     const double n = (double)count;
     sample mean = {0};
     for (int64_t i = 0; i < count; i++) {
@@ -284,30 +176,19 @@ static void print_summary(const training* r) {
 
 static lp_status save(void* user, const char* folder) { return lp_ppo_save(user, folder); }
 
-/* Ends a run. What was learnt so far is kept, also when a signal or an error ended it: a step that
- * fails leaves no trace in the weights. */
-static int finish(training* r, lp_status status) {
-    if (!r->folder.path || !r->begun) return status == LP_OK ? EXIT_OK : cli_fail(r->ctx, status);
-    run_result result = {.noun = "weights are", .save = save, .user = r->ppo};
-    const long long steps = lp_ppo_steps(r->ppo);
-    if (steps > 0)
-        snprintf(result.what, sizeof result.what, "the weights after %lld whole step%s are", steps,
-                 steps == 1 ? "" : "s");
-    return cli_folder_finish(r->ctx, &r->folder, &result, status);
-}
-
 static int run(lp_ctx* ctx, const lp_options* options) {
     if (lp_options_positionals(options) > 0)
         return cli_usage("train ppo takes no argument \"%.60s\"",
                          lp_options_positional(options, 0));
-    training r = {.ctx = ctx, .options = options};
+    training r = {.lm = {.ctx = ctx,
+                         .options = options,
+                         .algorithm = "ppo",
+                         .count = lp_options_int(options, "steps")}};
     lp_status status = begin(&r);
-    for (int64_t step = 1; status == LP_OK && step <= lp_options_int(options, "steps"); step++)
+    for (int64_t step = 1; status == LP_OK && step <= r.lm.count; step++)
         status = one_step(&r, step);
-    const int code = finish(&r, status);
+    const int code = lm_finish(&r.lm, status, r.ppo ? lp_ppo_steps(r.ppo) : 0, save, r.ppo);
     if (status == LP_OK) print_summary(&r);
-    cli_texts_free(&r.prompts);
-    free(r.scores);
-    cli_folder_free(&r.folder);
+    lm_end(&r.lm);
     return code;
 }

@@ -155,6 +155,23 @@ typedef struct lp_memory {
 } lp_memory;
 LP_API lp_memory lp_ctx_memory(const lp_ctx* ctx);
 
+/* ---- the machine ----------------------------------------------------------------------------- */
+
+/* What the machine does at this moment with the threads of a context, measured. */
+typedef struct lp_machine {
+    double barrier_ns;  /* an empty job handed to all threads, and its end: about 100 with a shared
+                           cache, 40 on two threads of one core (then all else is halved), 400 or
+                           more across caches. 0: one thread */
+    double fp32_gflops; /* multiply-adds from registers and the first level of the cache */
+    double bf16_gflops; /* the same of bf16 with fp32 sums; 0: the instruction set has none */
+    double read_gbps;   /* reading memory, 10^9 bytes a second */
+} lp_machine;
+
+/* Takes about a tenth of a second and, for as long as it lasts, 128 MB. LP_NOMEM, LP_CANCELLED. */
+LP_API lp_status lp_machine_probe(lp_ctx* ctx, lp_machine* machine);
+/* The same without reading memory (read_gbps is 0): about 10 ms. */
+LP_API lp_status lp_machine_probe_compute(lp_ctx* ctx, lp_machine* machine);
+
 /* ---- random numbers -------------------------------------------------------------------------- */
 
 /* What a stream is for: streams of different purposes never overlap. */

@@ -107,7 +107,7 @@ LP_API lp_tensor lp_kl(lp_tape* t, lp_dist p, lp_dist q);
 /* The most likely action: the first argmax, or the mean. A constant. */
 LP_API lp_tensor lp_mode(lp_tape* t, lp_dist pi);
 
-/* The gradcheck cases of the distributions and of the PPO loss. */
+/* The gradcheck cases of the distributions and of the losses. */
 LP_API int lp_pg_gradcheck_cases(const lp_gradcheck_case** cases);
 
 /* ---- PPO on token sequences: TRL 0.11.4, PPOTrainer ------------------------------------------- *
@@ -132,6 +132,19 @@ LP_API void lp_kl_per_token(lp_kl_penalty kind, int64_t n, const float* log_prob
  * responses have none. */
 LP_API void lp_token_rewards(int64_t sequences, const int64_t* offsets, const float* kl,
                              double kl_coef, const double* scores, float* rewards);
+
+/* Three estimates of KL(pi || pi_ref) from one sample of pi, with x = log pi_ref - log pi; Schulman
+ * 2020, "Approximating KL divergence". All have positive or no bias as values; of their gradients
+ * see each. */
+typedef enum lp_kl_estimator {
+    LP_K1 = 1, /* -x: unbiased; its gradient is grad log pi, of mean 0 */
+    LP_K2 = 2, /* x^2 / 2: biased; its gradient is that of the KL on average */
+    LP_K3 = 3  /* e^x - 1 - x: unbiased and never negative; its gradient is that of KL(pi_ref ||
+                  pi) on average. Times pi / pi_old that of KL(pi || pi_ref) */
+} lp_kl_estimator;
+/* log_prob [n, 1], ref_log_prob of the same shape -> [n, 1]. */
+LP_API lp_tensor lp_kl_estimate(lp_tape* t, lp_kl_estimator kind, lp_tensor log_prob,
+                                lp_tensor ref_log_prob);
 
 /* Generalised advantage estimation (Schulman et al. 2016, equation 16) within each response, V = 0
  * after its last token:  delta_t = r_t + gamma V_{t+1} - V_t,  A_t = delta_t + gamma lambda
@@ -168,6 +181,11 @@ typedef struct lp_pg_loss_def {
     lp_value_loss value_loss;
     double clip_range_value; /* c; not of LP_VALUE_LOSS_PLAIN */
     double vf_coef, ent_coef;
+    double clip_range_high; /* the upper eps, where it is another one; 0: as clip_range */
+    double kl_coef;      /* of k3, the estimate of KL(pi || pi_ref) at each row (LP_K3); 0: no KL */
+    bool kl_times_ratio; /* k3 times ratio: its gradient is then that of the KL, without bias */
+    const float* ref_log_prob; /* [n], copied; only with kl_coef */
+    const float* weight;       /* [n], copied: of each row in the sum; NULL: 1 */
     double normaliser; /* rows of the whole minibatch, > 0: the loss is a mean over so many, and
                           parts add up */
     const float *advantage, *returns; /* [n], copied; returns only with a value */
@@ -175,9 +193,9 @@ typedef struct lp_pg_loss_def {
         *old_value; /* [n]; where pi_old and V_old are read, NULL otherwise */
 } lp_pg_loss_def;
 
-/* (surrogate + vf_coef value loss - ent_coef entropy), a mean over normaliser rows: [1, 1].
- * log_prob, value, entropy are [n, 1]; value and entropy may be NULL: their terms are left out.
- * Advantages are constants. */
+/* weight (surrogate + vf_coef value loss - ent_coef entropy + kl_coef k3), summed over the rows and
+ * divided by normaliser: [1, 1]. log_prob, value, entropy are [n, 1]; value and entropy may be
+ * NULL: their terms are left out. Advantages are constants. */
 LP_API lp_tensor lp_pg_loss(lp_tape* t, lp_tensor log_prob, lp_tensor value, lp_tensor entropy,
                             const lp_pg_loss_def* def);
 
@@ -238,6 +256,71 @@ typedef struct lp_ppo_sums {
  */
 LP_API void lp_ppo_sums_add(lp_ppo_sums* sums, int64_t n, const float* log_prob, const float* value,
                             const float* entropy, const lp_ppo_loss_def* def);
+
+/* ---- GRPO: group-relative policy optimization, TRL 1.16's GRPOTrainer --------------------------
+ * *
+ *
+ * Shao et al. 2024, "DeepSeekMath", section 4.1. A prompt has a group of G responses; group i is
+ * responses i G .. i G + G - 1. */
+
+/* What advantages are divided by. */
+typedef enum lp_scale_rewards {
+    LP_SCALE_GROUP, /* the standard deviation of the group's rewards */
+    LP_SCALE_BATCH, /* that of all rewards */
+    LP_SCALE_NONE   /* nothing: Liu et al. 2025, "Understanding R1-Zero-like training" */
+} lp_scale_rewards;
+
+/* A = (r - mean of its group) / (std + 1e-4), std with ddof 1; rewards and advantages [groups,
+ * size], which may be the same array. In a group whose rewards are all equal every A is exactly 0.
+ * Returns the share of responses whose std is 0 (below 1e-8): TRL's frac_reward_zero_std, for
+ * LP_SCALE_NONE of the group. */
+LP_API double lp_group_advantages(int64_t groups, int64_t size, lp_scale_rewards scale,
+                                  const double* rewards, double* advantages);
+
+/* How tokens are weighted in the sum that is the loss. S responses with N tokens in all, N_s in
+ * response s. */
+typedef enum lp_loss_type {
+    LP_LOSS_DAPO,   /* 1 / N: Yu et al. 2025, equation 8 */
+    LP_LOSS_GRPO,   /* 1 / (S N_s): a mean over responses of means over tokens; DeepSeekMath */
+    LP_LOSS_BNPO,   /* a mean over the tokens of each local batch, and over local batches */
+    LP_LOSS_DR_GRPO /* 1 / (S longest): Liu et al. 2025 */
+} lp_loss_type;
+
+/* weights [offsets[sequences]]: of the tokens of response s, entries offsets[s] .. offsets[s+1]-1.
+ * longest: the tokens that a response may have, for LP_LOSS_DR_GRPO. local: responses of a local
+ * batch (TRL's per_device_train_batch_size), for LP_LOSS_BNPO; it divides sequences. */
+LP_API void lp_token_weights(lp_loss_type type, int64_t sequences, const int64_t* offsets,
+                             int64_t longest, int64_t local, float* weights);
+
+/* The loss of some tokens; the weights of a whole batch make parts of it add up. */
+typedef struct lp_grpo_loss_def {
+    double epsilon;              /* 0.2: ratios below 1 - epsilon are clipped */
+    double epsilon_high;         /* and those above 1 + epsilon_high; 0: as epsilon */
+    double beta;                 /* coefficient of the KL; 0: none, ref_log_prob is not read */
+    bool use_bias_correction_kl; /* true: k3 times ratio */
+    const float *old_log_prob, *ref_log_prob, *advantage, *weight; /* [n], copied */
+} lp_grpo_loss_def;
+
+/*  ratio = exp(log_prob - old_log_prob)
+ *  loss  = sum weight (max(-A ratio, -A clamp(ratio, 1 - eps, 1 + eps_high)) + beta k3 [ratio])
+ * log_prob [n, 1] -> [1, 1]. GRPOTrainer._compute_loss with importance_sampling_level "token". */
+LP_API lp_tensor lp_grpo_loss(lp_tape* t, lp_tensor log_prob, const lp_grpo_loss_def* def);
+
+/* Sums over the tokens of a batch, gathered part by part in index order; starts as {0}. */
+typedef struct lp_grpo_sums {
+    int64_t n, sequences;
+    double loss, kl, entropy; /* kl as it stands in the loss */
+    double low, high;         /* tokens whose ratio was clipped where A < 0, and where A > 0 */
+    double low_min, high_max; /* least and largest share of such tokens in a response */
+} lp_grpo_sums;
+/* Adds whole responses, response s being entries offsets[s] - offsets[0] .. of the arrays; none is
+ * empty. entropy [n]. */
+LP_API void lp_grpo_sums_add(lp_grpo_sums* sums, int64_t sequences, const int64_t* offsets,
+                             const float* log_prob, const float* entropy,
+                             const lp_grpo_loss_def* def);
+
+/* ---- statistics --------------------------------------------------------------------------------
+ */
 
 /* Mean and spread of all scores seen so far (TRL's RunningMoments); start with lp_moments_start().
  * std has ddof 1; of a single score, or of equal ones, there is none to divide by: it is 1 (TRL:

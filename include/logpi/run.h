@@ -18,12 +18,14 @@ typedef enum lp_scope {
     LP_SCOPE_INFO,
     LP_SCOPE_GENERATE,
     LP_SCOPE_PPO_LM,
+    LP_SCOPE_GRPO,
     LP_SCOPE_REINFORCE, /* on environments, and so the next two */
     LP_SCOPE_A2C,
     LP_SCOPE_PPO,
     LP_SCOPE_EVAL,
     LP_SCOPE_ENVS,
     LP_SCOPE_BENCH,
+    LP_SCOPE_BENCH_LM,
     LP_SCOPE_LESSON,
     LP_SCOPE_COUNT
 } lp_scope;

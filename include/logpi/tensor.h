@@ -335,6 +335,28 @@ LP_API void lp_optim_rollback(lp_optim* optim);
 LP_API lp_status lp_params_save(const lp_params* params, const char* path, const char* const* names,
                                 const char* const* metadata);
 
+/* ---- matrix products by themselves ----------------------------------------------------------- */
+
+/* The three products of a linear layer: y = x W^T; dx = dy W; dW += dy^T x, with the packing of
+ * its operands. */
+typedef enum lp_product_pass { LP_PRODUCT_FORWARD, LP_PRODUCT_DX, LP_PRODUCT_DW } lp_product_pass;
+
+typedef struct lp_product_def {
+    lp_product_pass pass;
+    lp_precision precision;
+    int64_t rows, out, in; /* x [rows, in], W [out, in], y [rows, out]; 1..2^24 */
+} lp_product_def;
+
+typedef struct lp_product_timing {
+    double seconds;           /* of one product */
+    lp_machine before, after; /* without reading memory */
+} lp_product_timing;
+
+/* Runs the product of some numbers `repeats` times (at least 1) after once to warm up, the machine
+ * probed right before and after. LP_INVALID: a value out of range; LP_NOMEM, LP_CANCELLED. */
+LP_API lp_status lp_product_time(lp_ctx* ctx, const lp_product_def* def, int repeats,
+                                 lp_product_timing* timing);
+
 /* ---- gradient check -------------------------------------------------------------------------- */
 
 /* One case: the gradient of loss(inputs) in double is compared with central differences in every

@@ -7,7 +7,9 @@
  *
  *     lp_ppo_generate(ppo, &prompts, &batch);      responses of the current policy
  *     ... a score for each response, from any C function ...
- *     lp_ppo_step(ppo, &batch, scores, NULL, &metrics); */
+ *     lp_ppo_step(ppo, &batch, scores, NULL, &metrics);
+ *
+ * or GRPO, lp_grpo_generate and lp_grpo_step, in the same way. */
 #ifndef LOGPI_TRAIN_H
 #define LOGPI_TRAIN_H
 
@@ -334,6 +336,126 @@ LP_API lp_status lp_ppo_save(const lp_ppo* ppo, const char* folder);
 
 LP_API double lp_ppo_kl_coef(const lp_ppo* ppo);
 LP_API int64_t lp_ppo_steps(const lp_ppo* ppo); /* steps done so far */
+
+/* ---- GRPO: TRL 1.16's GRPOTrainer ------------------------------------------------------------ */
+
+/* Names and defaults are those of TRL's GRPOConfig. */
+typedef struct lp_grpo_def {
+    uint32_t cookie;
+    int64_t num_generations;        /* 8; at least 2: responses of each prompt, a group */
+    int64_t num_iterations;         /* 1; updates from one batch */
+    lp_loss_type loss_type;         /* LP_LOSS_DAPO */
+    lp_scale_rewards scale_rewards; /* LP_SCALE_GROUP */
+    double epsilon;                 /* 0.2 */
+    double epsilon_high;            /* 0: as epsilon */
+    double beta; /* 0; coefficient of the KL (k3) to the reference; with 0 none is needed */
+    bool use_bias_correction_kl;         /* true: k3 times ratio, see lp_kl_estimator */
+    bool exact_kl;                       /* false; also measure the KL over the whole vocabulary */
+    int64_t per_device_train_batch_size; /* 0: the whole batch; of LP_LOSS_BNPO, see
+                                            lp_token_weights */
+    double learning_rate;                /* 1e-6; of AdamW, falling linearly to 0 */
+    int64_t max_steps;                   /* 0: constant; updates after which it is 0 */
+    double adam_beta1, adam_beta2, adam_epsilon; /* 0.9, 0.999, 1e-8 */
+    double weight_decay;                         /* 0 */
+    double max_grad_norm;                        /* 1; 0: no clipping */
+    int64_t micro_batch_size; /* sequences computed at a time; 0: as many as make about 512 tokens.
+                                 It changes no bit of the result */
+    uint64_t seed;
+    lp_generate_def generate; /* max_new_tokens (TRL's max_completion_length) is 512; seed, round
+                                 and first_index are set by the trainer. Log-probabilities in the
+                                 loss are those of softmax(logits / temperature), as TRL's; with
+                                 top_k, top_p or min_new_tokens sampling is from less than that */
+} lp_grpo_def;
+
+LP_API lp_grpo_def lp_grpo_def_default(void);
+
+/* Scalars of one step, under TRL's names: means over its updates where each has one. X(field, name,
+ * meaning). NaN where a value is not defined: write null. */
+#define LP_GRPO_METRICS(X)                                                                         \
+    X(loss, "loss", "the loss; about 0 at the first update, where every ratio is 1")               \
+    X(grad_norm, "grad_norm", "gradient norm before clipping")                                     \
+    X(learning_rate, "learning_rate", "learning rate of the last update")                          \
+    X(num_tokens, "num_tokens", "tokens of prompts and completions so far")                        \
+    X(mean_length, "completions/mean_length", "tokens of a completion")                            \
+    X(min_length, "completions/min_length", "of the shortest")                                     \
+    X(max_length, "completions/max_length", "of the longest")                                      \
+    X(clipped_ratio, "completions/clipped_ratio",                                                  \
+      "share of completions that max_completion_length cut off")                                   \
+    X(mean_terminated_length, "completions/mean_terminated_length",                                \
+      "tokens of a completion that ended by itself; 0: none did")                                  \
+    X(min_terminated_length, "completions/min_terminated_length", "of the shortest of those")      \
+    X(max_terminated_length, "completions/max_terminated_length", "of the longest of those")       \
+    X(reward, "reward", "mean reward")                                                             \
+    X(reward_std, "reward_std", "standard deviation of all rewards, ddof 1")                       \
+    X(frac_reward_zero_std, "frac_reward_zero_std",                                                \
+      "share of groups whose rewards are all equal: they teach nothing")                           \
+    X(entropy, "entropy", "entropy of the policy's distribution, mean over tokens")                \
+    X(kl, "kl", "k3 to the reference as it is in the loss, mean over tokens; NaN: beta is 0")      \
+    X(kl_exact, "kl/exact",                                                                        \
+      "KL to the reference over the whole vocabulary, before the step; NaN: not asked for")        \
+    X(clip_low_mean, "clip_ratio/low_mean", "share of tokens clipped at 1 - epsilon")              \
+    X(clip_low_min, "clip_ratio/low_min", "least such share of a completion")                      \
+    X(clip_high_mean, "clip_ratio/high_mean", "share of tokens clipped at 1 + epsilon_high")       \
+    X(clip_high_max, "clip_ratio/high_max", "largest such share of a completion")                  \
+    X(clip_region_mean, "clip_ratio/region_mean", "share of tokens clipped at either side")        \
+    X(ratio_max_dev, "ratio_max_dev",                                                              \
+      "largest |ratio - 1| of sampling and learning before the first update: 0; NaN: the batch "   \
+      "was not drawn from the whole softmax")                                                      \
+    X(time_generate, "time/generate", "seconds of the last lp_grpo_generate")                      \
+    X(time_reference, "time/reference", "seconds for the reference")                               \
+    X(time_train, "time/train", "seconds for all updates")                                         \
+    X(step_time, "step_time", "seconds of generation and step, without the rewards")
+
+typedef struct lp_grpo_metrics {
+#define LP__METRIC_FIELD(field, name, meaning) double field;
+    LP_GRPO_METRICS(LP__METRIC_FIELD)
+#undef LP__METRIC_FIELD
+} lp_grpo_metrics;
+
+/* Visits the scalars in the order of the table; index is in 0 .. count - 1. Strings are static. */
+LP_API int lp_grpo_metrics_count(void);
+LP_API const char* lp_grpo_metrics_name(int index);
+LP_API const char* lp_grpo_metrics_meaning(int index);
+LP_API double lp_grpo_metrics_get(const lp_grpo_metrics* metrics, int index);
+
+typedef struct lp_grpo lp_grpo;
+
+/* A trainer of `policy` (trainable) with the frozen reference `reference`, which may be NULL if
+ * beta is 0 and no exact KL is wanted; model and both must outlive it. AdamW starts anew.
+ * LP_INVALID: a value of def is out of range, or the reference is missing; LP_NOMEM. It dies with
+ * its context, or by lp_grpo_destroy (NULL allowed). */
+LP_API lp_status lp_grpo_create(const lp_model* model, lp_weights* policy,
+                                const lp_weights* reference, const lp_grpo_def* def,
+                                lp_grpo** grpo);
+LP_API void lp_grpo_destroy(lp_grpo* grpo);
+
+/* num_generations responses for each prompt, from the current policy, into *batch (start with {0}):
+ * those of prompt i are sequences i G .. i G + G - 1, and generation g of it has the random stream
+ * of index i G + g. Errors as lp_generate. Each call that succeeds draws from random streams of its
+ * own. */
+LP_API lp_status lp_grpo_generate(lp_grpo* grpo, const lp_prompts* prompts, lp_generation* batch);
+
+/* One step on a batch: advantages of the groups, and num_iterations updates. rewards [sequences].
+ * metrics may be NULL; it is written on success only. A step is whole or leaves no trace: on
+ * failure weights and optimizer are, bit for bit, what they were. LP_NONFINITE: a reward, or a
+ * gradient of one of the updates. LP_CANCELLED, LP_NOMEM. LP_INVALID: the batch is empty or not
+ * made of whole groups, a response is empty, or per_device_train_batch_size does not divide it. */
+LP_API lp_status lp_grpo_step(lp_grpo* grpo, const lp_generation* batch, const double* rewards,
+                              lp_grpo_metrics* metrics);
+
+/* What the last step saw, in its batch's order, borrowed until the next: advantages [sequences],
+ * and per response token the log-probabilities at sampling and of the reference (NULL: none). */
+typedef struct lp_grpo_dists {
+    int64_t sequences, tokens;
+    const double* advantages;
+    const float *old_log_probs, *ref_log_probs;
+} lp_grpo_dists;
+LP_API lp_grpo_dists lp_grpo_last_dists(const lp_grpo* grpo);
+
+/* Writes the policy as a Hugging Face folder (see lp_model_save). */
+LP_API lp_status lp_grpo_save(const lp_grpo* grpo, const char* folder);
+
+LP_API int64_t lp_grpo_steps(const lp_grpo* grpo); /* steps done so far */
 
 #ifdef __cplusplus
 }

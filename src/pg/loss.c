@@ -1,18 +1,30 @@
-/* The policy-gradient loss: REINFORCE, A2C and PPO are settings of it. */
+/* The policy-gradient loss: REINFORCE, A2C, PPO and GRPO are settings of it. */
 #include "tensor/tape.h"
 #include <logpi/pg.h>
 
+/* pi / pi_old of each row */
+static lp_tensor ratio_of(lp_tape* t, lp_tensor log_prob, const lp_pg_loss_def* def) {
+    return lp_exp(t, lp_sub(t, log_prob, lp_const_f32(t, log_prob->rows, 1, def->old_log_prob)));
+}
+
 /* -A log pi, whose gradient is -A grad log pi: REINFORCE and A2C. Or, for several steps on one
- * batch, max(-A ratio, -A clamp(ratio, 1 - eps, 1 + eps)): PPO. */
+ * batch, max(-A ratio, -A clamp(ratio, 1 - eps, 1 + eps_high)): PPO, GRPO. */
 static lp_tensor surrogate(lp_tape* t, lp_tensor log_prob, const lp_pg_loss_def* def) {
     const int64_t n = log_prob->rows;
     lp_tensor minus_advantage = lp_neg(t, lp_const_f32(t, n, 1, def->advantage));
     if (def->surrogate == LP_SURROGATE_SCORE) return lp_mul(t, minus_advantage, log_prob);
-    lp_tensor old_log_prob = lp_const_f32(t, n, 1, def->old_log_prob);
-    lp_tensor ratio = lp_exp(t, lp_sub(t, log_prob, old_log_prob));
-    lp_tensor clipped_ratio = lp_clamp(t, ratio, 1.0 - def->clip_range, 1.0 + def->clip_range);
+    const double high = def->clip_range_high > 0 ? def->clip_range_high : def->clip_range;
+    lp_tensor ratio = ratio_of(t, log_prob, def);
+    lp_tensor clipped_ratio = lp_clamp(t, ratio, 1.0 - def->clip_range, 1.0 + high);
     return lp_maximum(t, lp_mul(t, minus_advantage, ratio),
                       lp_mul(t, minus_advantage, clipped_ratio));
+}
+
+/* The estimate k3 of KL(pi || pi_ref) at each row, times the ratio if that is wanted. */
+static lp_tensor kl_to_reference(lp_tape* t, lp_tensor log_prob, const lp_pg_loss_def* def) {
+    lp_tensor ref_log_prob = lp_const_f32(t, log_prob->rows, 1, def->ref_log_prob);
+    lp_tensor k3 = lp_kl_estimate(t, LP_K3, log_prob, ref_log_prob);
+    return def->kl_times_ratio ? lp_mul(t, k3, ratio_of(t, log_prob, def)) : k3;
 }
 
 /* (V - R)^2, or of V clipped to the neighbourhood of V_old, or the larger of the two */
@@ -51,5 +63,8 @@ lp_tensor lp_pg_loss(lp_tape* t, lp_tensor log_prob, lp_tensor value, lp_tensor 
     lp_tensor loss = surrogate(t, log_prob, def);
     if (value) loss = lp_add(t, loss, lp_scale(t, value_loss(t, value, def), def->vf_coef));
     if (entropy && def->ent_coef != 0) loss = lp_sub(t, loss, lp_scale(t, entropy, def->ent_coef));
+    if (def->kl_coef != 0)
+        loss = lp_add(t, loss, lp_scale(t, kl_to_reference(t, log_prob, def), def->kl_coef));
+    if (def->weight) loss = lp_mul(t, loss, lp_const_f32(t, log_prob->rows, 1, def->weight));
     return lp_scale(t, lp_sum(t, loss), 1.0 / def->normaliser);
 }

@@ -1,4 +1,5 @@
-/* The tables of metrics: of a trainer on environments, and of PPO on a language model. */
+/* The tables of metrics: of a trainer on environments, and of PPO and GRPO on a
+ * language model. */
 #include <logpi/train.h>
 #include <stddef.h>
 
@@ -27,6 +28,13 @@ static const row ppo[] = {
 #undef ROW
 };
 METRICS(lp_ppo_metrics, ppo)
+
+static const row grpo[] = {
+#define ROW(field, name, meaning) {name, meaning, offsetof(lp_grpo_metrics, field)},
+    LP_GRPO_METRICS(ROW)
+#undef ROW
+};
+METRICS(lp_grpo_metrics, grpo)
 
 static const row on_policy[] = {
 #define ROW(field, name, meaning) {name, meaning, offsetof(lp_on_policy_metrics, field)},

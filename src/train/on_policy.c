@@ -1,6 +1,6 @@
 /* REINFORCE, A2C and PPO on environments: settings, creation, one step. */
 #include "train/on_policy.h"
-#include "train/clock.h"
+#include "base/clock.h"
 #include <math.h>
 #include <string.h>
 

@@ -57,15 +57,15 @@ static bool value_head(lp_ppo* ppo) {
     /* either missing: an earlier creation may have run out of memory between the two */
     const bool made = !lp_params_find(params, "v_head.summary.weight") ||
                       !lp_params_find(params, "v_head.summary.bias");
-    ppo->value_weight = lp_param(params, "v_head.summary.weight", 1, width);
-    ppo->value_bias = lp_param(params, "v_head.summary.bias", 1, 1);
-    if (!ppo->value_weight || !ppo->value_bias) return false;
+    ppo->pass.value_weight = lp_param(params, "v_head.summary.weight", 1, width);
+    ppo->pass.value_bias = lp_param(params, "v_head.summary.bias", 1, 1);
+    if (!ppo->pass.value_weight || !ppo->pass.value_bias) return false;
     if (made && ppo->def.v_head_init == LP_VALUE_UNIFORM) {
         lp_rng rng = lp_rng_philox(ppo->def.seed, LP_FOR_INIT, 0, 0);
         const double bound = 1.0 / sqrt((double)width);
         for (int64_t i = 0; i < width; i++)
-            lp_f32(ppo->value_weight)[i] = (float)(bound * (2.0 * lp_rng_uniform(&rng) - 1.0));
-        lp_f32(ppo->value_bias)[0] = (float)(bound * (2.0 * lp_rng_uniform(&rng) - 1.0));
+            lp_f32(ppo->pass.value_weight)[i] = (float)(bound * (2.0 * lp_rng_uniform(&rng) - 1.0));
+        lp_f32(ppo->pass.value_bias)[0] = (float)(bound * (2.0 * lp_rng_uniform(&rng) - 1.0));
     }
     return true;
 }
@@ -84,9 +84,10 @@ lp_status lp_ppo_create(const lp_model* model, lp_weights* policy, const lp_weig
         (lp_ppo){.ctx = ctx, .model = model, .policy = policy, .reference = reference, .def = *def};
     ppo->kl_coef = def->init_kl_coef;
     ppo->moments = lp_moments_start();
-    lp__arena_init(&ppo->arena, ctx, 1 << 16);
-    ppo->tape = lp_tape_create(ctx, LP_F32);
-    status = ppo->tape && value_head(ppo) ? lp_generator_create(model, &ppo->generator) : LP_NOMEM;
+    status = lp__pass_begin(&ppo->pass, ctx, model);
+    ppo->pass.micro_batch_size = def->micro_batch_size;
+    if (status == LP_OK && !value_head(ppo)) status = LP_NOMEM;
+    if (status == LP_OK) status = lp_generator_create(model, &ppo->generator);
     lp_optim_def adam = lp_optim_def_default(LP_ADAM);
     adam.learning_rate = def->learning_rate;
     adam.max_grad_norm = def->max_grad_norm;
@@ -111,8 +112,7 @@ void lp_ppo_destroy(lp_ppo* ppo) {
     if (!ppo) return;
     lp_optim_destroy(ppo->optim);
     lp_generator_destroy(ppo->generator);
-    lp_tape_destroy(ppo->tape);
-    lp__arena_free(&ppo->arena);
+    lp__pass_end(&ppo->pass);
     rollout_free(ppo->ctx, &ppo->rollout);
     lp__free(ppo->ctx, ppo);
 }

@@ -7,12 +7,6 @@
 
 /* ---- the batch ------------------------------------------------------------------------------- */
 
-static bool grow(lp_ctx* ctx, float** array, int64_t n) {
-    float* bigger = lp__realloc(ctx, *array, (size_t)n * sizeof **array);
-    if (bigger) *array = bigger;
-    return bigger != NULL;
-}
-
 /* Room for the batch; kept from step to step, and a quarter more when it grows. */
 static bool rollout_reserve(lp_ppo* ppo, int64_t sequences, int64_t tokens) {
     lp__rollout* r = &ppo->rollout;
@@ -21,7 +15,7 @@ static bool rollout_reserve(lp_ppo* ppo, int64_t sequences, int64_t tokens) {
                             &r->reward,   &r->advantage,    &r->returns};
         const int64_t room = (int64_t)lp__grown((size_t)tokens, (size_t)r->capacity);
         for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
-            if (!grow(ppo->ctx, arrays[i], room)) return false;
+            if (!lp__grow_floats(ppo->ctx, arrays[i], room)) return false;
         }
         r->capacity = room;
     }
@@ -74,6 +68,41 @@ static lp_status check_batch(const lp_ppo* ppo, const lp_generation* b, const do
     return LP_OK;
 }
 
+/* ---- scores ---------------------------------------------------------------------------------- */
+
+/* What a pass over the batch without gradients is for. */
+static lp_status score_part(void* user, const lp__part* part) {
+    lp_ppo* ppo = user;
+    lp__pass* pass = &ppo->pass;
+    lp__rollout* r = &ppo->rollout;
+    const bool full = ppo->def.kl_penalty == LP_KL_FULL;
+    lp_tape_reset(pass->tape);
+    const lp__said said = lp__part_forward(pass, ppo->policy, part, LP__ASK_VALUE);
+    if (!said.log_prob) return lp_tape_status(pass->tape);
+    lp__part_scatter(part, lp_f32(said.log_prob), r->log_prob);
+    lp__part_scatter(part, lp_f32(said.value), r->value);
+    const float* h = full ? lp__part_keep(pass, said.states) : NULL;
+    lp_tape_reset(pass->tape);
+    const lp__said ref = lp__part_forward(pass, ppo->reference, part, LP__ASK_LOG_PROB);
+    if (!ref.log_prob) return lp_tape_status(pass->tape);
+    lp__part_scatter(part, lp_f32(ref.log_prob), r->ref_log_prob);
+    if (!full) return LP_OK;
+    const float* h_ref = lp__part_keep(pass, ref.states);
+    return h && h_ref ? lp__part_full_kl(pass, ppo->policy, ppo->reference, part, h, h_ref, r->kl)
+                      : LP_NOMEM;
+}
+
+/* Log-probabilities of policy and reference, and values, of the whole batch, without gradients;
+ * with the full KL penalty also the divergence of each token, into rollout.kl. */
+static lp_status score_pass(lp_ppo* ppo, const lp_generation* b) {
+    for (int64_t i = 0; i < b->sequences; i++) ppo->rollout.order[i] = (int32_t)i;
+    lp_tape_record(ppo->pass.tape, false);
+    const lp_status status =
+        lp__pass_parts(&ppo->pass, b, ppo->rollout.order, b->sequences, score_part, ppo);
+    lp_tape_record(ppo->pass.tape, true);
+    return status;
+}
+
 /* Scores to per-token rewards, advantages and returns. The scores are added to *moments, which
  * becomes the trainer's when the step is done: a step that is stopped and taken again must not
  * count them twice. */
@@ -101,40 +130,40 @@ static void advantages(lp_ppo* ppo, const lp_generation* b, const double* scores
 
 /* ---- one minibatch --------------------------------------------------------------------------- */
 
-/* The entries of a part, one behind the other. */
-static float* gather(lp_ppo* ppo, const lp__part* part, const float* from) {
-    float* column = lp__arena_alloc(&ppo->arena, (size_t)part->rows * sizeof *column);
-    if (!column) return NULL;
-    int64_t at = 0;
-    for (int64_t i = 0; i < part->sequences; i++) {
-        memcpy(column + at, from + part->first[i], (size_t)part->count[i] * sizeof *column);
-        at += part->count[i];
-    }
-    return column;
-}
+/* A minibatch while its parts go through. */
+typedef struct minibatch {
+    lp_ppo* ppo;
+    double normaliser; /* its tokens */
+    lp_ppo_sums sums;
+    double max_dev;
+} minibatch;
 
-static lp_status micro_batch(lp_ppo* ppo, const lp__part* part, double normaliser,
-                             lp_ppo_sums* sums, double* max_dev) {
+static lp_status micro_batch(void* user, const lp__part* part) {
+    minibatch* mini = user;
+    lp_ppo* ppo = mini->ppo;
+    lp__pass* pass = &ppo->pass;
     const lp_ppo_def* d = &ppo->def;
     const lp__rollout* r = &ppo->rollout;
     lp_ppo_loss_def loss = {.clip_range = d->cliprange,
                             .clip_range_value = d->cliprange_value,
                             .vf_coef = d->vf_coef,
-                            .normaliser = normaliser,
-                            .old_log_prob = gather(ppo, part, r->log_prob),
-                            .old_value = gather(ppo, part, r->value),
-                            .advantage = gather(ppo, part, r->advantage),
-                            .returns = gather(ppo, part, r->returns)};
+                            .normaliser = mini->normaliser,
+                            .old_log_prob = lp__part_gather(pass, part, r->log_prob),
+                            .old_value = lp__part_gather(pass, part, r->value),
+                            .advantage = lp__part_gather(pass, part, r->advantage),
+                            .returns = lp__part_gather(pass, part, r->returns)};
     if (!loss.old_log_prob || !loss.old_value || !loss.advantage || !loss.returns) return LP_NOMEM;
-    lp_tape_reset(ppo->tape);
-    const lp__said said = lp__part_forward(ppo, ppo->policy, part, LP__ASK_VALUE | LP__ASK_ENTROPY);
-    if (!said.log_prob) return lp_tape_status(ppo->tape);
+    lp_tape_reset(pass->tape);
+    const lp__said said =
+        lp__part_forward(pass, ppo->policy, part, LP__ASK_VALUE | LP__ASK_ENTROPY);
+    if (!said.log_prob) return lp_tape_status(pass->tape);
     const float* log_prob = lp_f32(said.log_prob);
     for (int64_t i = 0; i < part->rows; i++)
-        *max_dev =
-            fmax(*max_dev, fabs(exp((double)log_prob[i] - (double)loss.old_log_prob[i]) - 1.0));
-    lp_ppo_sums_add(sums, part->rows, log_prob, lp_f32(said.value), lp_f32(said.entropy), &loss);
-    return lp_backward(ppo->tape, lp_ppo_loss(ppo->tape, said.log_prob, said.value, &loss));
+        mini->max_dev = fmax(mini->max_dev,
+                             fabs(exp((double)log_prob[i] - (double)loss.old_log_prob[i]) - 1.0));
+    lp_ppo_sums_add(&mini->sums, part->rows, log_prob, lp_f32(said.value), lp_f32(said.entropy),
+                    &loss);
+    return lp_backward(pass->tape, lp_ppo_loss(pass->tape, said.log_prob, said.value, &loss));
 }
 
 /* Adds the statistics of one minibatch; they are means over minibatches in the end. */
@@ -163,18 +192,12 @@ static void add_metrics(lp_ppo_metrics* m, const lp_ppo_sums* s, double vf_coef,
 static lp_status mini_batch(lp_ppo* ppo, const lp_generation* b, const int32_t* list,
                             lp_ppo_metrics* m, double* policy_kl, bool first) {
     const lp_ppo_def* d = &ppo->def;
-    double normaliser = 0, max_dev = 0;
+    minibatch mini = {.ppo = ppo};
     for (int64_t i = 0; i < d->mini_batch_size; i++)
-        normaliser += (double)(b->response_offsets[list[i] + 1] - b->response_offsets[list[i]]);
-    lp_ppo_sums sums = {0};
-    lp_status status = LP_OK;
-    for (int64_t i = 0; status == LP_OK && i < d->mini_batch_size;) {
-        lp__part part;
-        const int64_t n = lp__part_size(ppo, b, list + i, d->mini_batch_size - i);
-        status = lp__part_build(ppo, b, list + i, n, &part);
-        if (status == LP_OK) status = micro_batch(ppo, &part, normaliser, &sums, &max_dev);
-        i += n;
-    }
+        mini.normaliser +=
+            (double)(b->response_offsets[list[i] + 1] - b->response_offsets[list[i]]);
+    lp_status status = lp__pass_parts(&ppo->pass, b, list, d->mini_batch_size, micro_batch, &mini);
+    const lp_ppo_sums sums = mini.sums;
     double grad_norm = 0;
     if (status == LP_OK) {
         lp_ppo_sums counted = sums;
@@ -188,7 +211,7 @@ static lp_status mini_batch(lp_ppo* ppo, const lp_generation* b, const int32_t* 
         if (status == LP_OK) add_metrics(m, &counted, d->vf_coef, grad_norm);
     }
     if (status != LP_OK) lp_params_zero_grad(lp_weights_params(ppo->policy));
-    if (first) m->ratio_max_dev = fmax(m->ratio_max_dev, max_dev);
+    if (first) m->ratio_max_dev = fmax(m->ratio_max_dev, mini.max_dev);
     *policy_kl = sums.policy_kl / (double)sums.n;
     return status;
 }
@@ -289,16 +312,11 @@ static void batch_metrics(lp_ppo* ppo, const lp_generation* b, const double* sco
     m->time_generate = ppo->generate_seconds;
 }
 
-/* Whether responses are drawn from the whole softmax, so that their log-probabilities are those of
- * learning. */
-static bool draws_from_all(const lp_generate_def* d) {
-    return d->temperature == 1.0 && d->top_k == 0 && d->top_p >= 1.0 && d->min_new_tokens == 0;
-}
-
 /* The largest |ratio - 1| of a token's probability when it was drawn and now. */
 static double sampling_dev(const lp_ppo* ppo, const lp_generation* b) {
+    const lp_generate_def* g = &ppo->def.generate;
     double dev = 0;
-    if (!b->log_probs || !draws_from_all(&ppo->def.generate)) return 0;
+    if (!b->log_probs || !lp__draws_from_all(g) || g->temperature != 1.0) return 0;
     for (int64_t i = 0; i < b->response_offsets[b->sequences]; i++)
         dev =
             fmax(dev, fabs(exp((double)ppo->rollout.log_prob[i] - (double)b->log_probs[i]) - 1.0));
@@ -314,7 +332,7 @@ lp_status lp_ppo_step(lp_ppo* ppo, const lp_generation* batch, const double* sco
     if (!rollout_reserve(ppo, batch->sequences, batch->response_offsets[batch->sequences]))
         return LP_NOMEM;
     if (!permutations_ok(ppo, batch, permutations)) return LP_INVALID;
-    status = lp__ppo_score_pass(ppo, batch);
+    status = score_pass(ppo, batch);
     if (status != LP_OK) return status;
     ppo->sequences = batch->sequences;
     ppo->tokens = batch->response_offsets[batch->sequences];

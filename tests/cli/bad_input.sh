@@ -41,6 +41,8 @@ expect 2 'isa is "mmx"' "${generate[@]}" --prompt a --isa mmx
 expect 2 'LOGPI_ISA' env LOGPI_ISA=sse9 "${generate[@]}" --prompt a
 expect 2 'info needs one file' "$logpi" info
 expect 2 'bench needs one of' "$logpi" bench nothing
+expect 2 'bench train has no option --new_tokens' "$logpi" bench train --model "$tiny" --new_tokens 3
+expect 2 'the model was made for 256 at most' "$logpi" bench prefill --model "$tiny" --prompt_tokens 100000
 
 expect 2 'LOGPI_ISA' env LOGPI_ISA=sse9 "$logpi" --version
 expect 2 'LOGPI_ISA.*available here: scalar' env LOGPI_ISA=sse9 "$logpi" info "$tiny"
@@ -163,7 +165,7 @@ rm "$work/gone/metrics.jsonl"
 expect 2 'gone holds a run already' "${train[@]}" --output_dir "$work/gone"
 expect 0 'completed' "${train[@]}" --steps 1 --output_dir "$work/gone" --overwrite
 [ "$(cd "$work/gone" && find . | sort | xargs)" = \
-    '. ./.lock ./final ./final/config.json ./final/model.safetensors ./final/value_head.safetensors ./metrics.jsonl' ] ||
+    '. ./.lock ./config.yaml ./final ./final/config.json ./final/model.safetensors ./final/value_head.safetensors ./metrics.jsonl' ] ||
     wrong "--overwrite leaves other files: $(find "$work/gone")"
 [ "$(wc -l <"$work/gone/metrics.jsonl")" = 1 ] || wrong "--overwrite mixes two runs"
 mkdir -p "$work/torn" && printf '{"step":1,"obj' >"$work/torn/metrics.jsonl"

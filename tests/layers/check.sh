@@ -39,7 +39,8 @@ while read -r file; do
         ;;
     cli/* | examples/* | include/*)
         while read -r header; do
-            [[ $header == cli.h && $file == cli/* ]] || [[ $header == lessons/lesson.h && $file == cli/lesson.c ]] ||
+            [[ $header == cli.h || $header == bench.h || $header == train_lm.h ]] && [[ $file == cli/* ]] ||
+                [[ $header == lessons/lesson.h && $file == cli/lesson.c ]] ||
                 [[ $header == lesson*.h && $file == cli/lessons/* ]] || wrong "$file must not include \"$header\""
         done < <(sed -nE 's/^ *# *include +"([^"]+)".*/\1/p' "$file")
         ;;

@@ -12,7 +12,7 @@ import sys
 import tempfile
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
-PPO, LOSS, PASS, TRAIN = "src/pg/ppo.c", "src/pg/loss.c", "src/train/ppo_pass.c", "src/train/ppo_step.c"
+PPO, LOSS, PASS, TRAIN = "src/pg/ppo.c", "src/pg/loss.c", "src/train/pass.c", "src/train/ppo_step.c"
 REDUCE = "src/tensor/reduce.inc"
 ENVS, CARTPOLE = "src/env/envs.c", "src/env/cartpole.c"
 REGRESSION = "src/pg/regression.c"
@@ -54,10 +54,11 @@ MUTANTS = [
     ("the smaller of the two policy losses", LOSS,
      "lp_maximum(t, lp_mul(t, minus_advantage, ratio)", "lp_minimum(t, lp_mul(t, minus_advantage, ratio)",
      ["pg/trl"]),
-    ("a mean over the micro-batch", TRAIN, ".normaliser = normaliser,", ".normaliser = 0 * normaliser + (double)part->rows,",
+    ("a mean over the micro-batch", TRAIN, ".normaliser = mini->normaliser,",
+     ".normaliser = 0 * mini->normaliser + (double)part->rows,",
      ["train/ppo"]),
-    ("the reference follows the policy", TRAIN, "status = lp__ppo_score_pass(ppo, batch);",
-     "ppo->reference = ppo->policy;\n    status = lp__ppo_score_pass(ppo, batch);", ["train/trl_steps"]),
+    ("the reference follows the policy", TRAIN, "status = score_pass(ppo, batch);",
+     "ppo->reference = ppo->policy;\n    status = score_pass(ppo, batch);", ["train/trl_steps"]),
     ("a tied gradient is lost", "src/tensor/params.c", "to[j] += from[j];\n        } else {",
      "to[j] += from[j];\n            return;\n        } else {\n            return;",
      ["train/trl_steps", "lm/model"]),
@@ -125,11 +126,11 @@ MUTANTS = [
     # the trainer
     ("targets shifted by one token", PASS, "part->target[row] = response[j];",
      "part->target[row] = response[j > 0 ? j - 1 : 0];", ["train/trl_steps"]),
-    ("the policy scores itself as reference", PASS, "lp__part_forward(ppo, ppo->reference, part, LP__ASK_LOG_PROB)",
-     "lp__part_forward(ppo, ppo->policy, part, LP__ASK_LOG_PROB)", ["train/trl_steps"]),
+    ("the policy scores itself as reference", TRAIN, "lp__part_forward(pass, ppo->reference, part, LP__ASK_LOG_PROB)",
+     "lp__part_forward(pass, ppo->policy, part, LP__ASK_LOG_PROB)", ["train/trl_steps"]),
     ("advantages not whitened", TRAIN, "    lp_whiten(n, r->advantage, true);\n", "", ["train/trl_steps"]),
-    ("values clipped round the returns", TRAIN, ".old_value = gather(ppo, part, r->value)",
-     ".old_value = gather(ppo, part, r->returns)", ["train/trl_steps"]),
+    ("values clipped round the returns", TRAIN, ".old_value = lp__part_gather(pass, part, r->value)",
+     ".old_value = lp__part_gather(pass, part, r->returns)", ["train/trl_steps"]),
     ("a step above the ratio threshold keeps its gradient", TRAIN,
      "            lp_params_zero_grad(lp_weights_params(ppo->policy));\n            counted", "            counted",
      ["train/trl_steps"]),
@@ -192,8 +193,8 @@ MUTANTS = [
      "(uint64_t)ppo->steps, 0 * (uint32_t)epoch)", ["train/details"]),
     ("every round samples the same", "src/train/ppo.c", "if (status == LP_OK) ppo->rounds++;", "", ["train/limits"]),
     ("a value head on one side of zero", "src/train/ppo.c",
-     "(float)(bound * (2.0 * lp_rng_uniform(&rng) - 1.0));\n        lp_f32(ppo->value_bias)",
-     "(float)(bound * lp_rng_uniform(&rng));\n        lp_f32(ppo->value_bias)", ["train/details"]),
+     "(float)(bound * (2.0 * lp_rng_uniform(&rng) - 1.0));\n        lp_f32(ppo->pass.value_bias)",
+     "(float)(bound * lp_rng_uniform(&rng));\n        lp_f32(ppo->pass.value_bias)", ["train/details"]),
     # environments
     ("only the first lane of a gradient", "src/tensor/ops_mlp.c", "grad && lane < job->lanes;", "grad && lane < 1;", ["nn/mlp"]),
     ("a hidden layer without the slope of its activation", "src/tensor/ops_mlp.c",

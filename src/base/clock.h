@@ -1,6 +1,6 @@
-/* Seconds for metrics. */
-#ifndef LP__TRAIN_CLOCK_H
-#define LP__TRAIN_CLOCK_H
+/* Seconds, for metrics and measurements. */
+#ifndef LP__BASE_CLOCK_H
+#define LP__BASE_CLOCK_H
 
 #include <time.h>
 
