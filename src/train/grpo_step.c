@@ -139,8 +139,6 @@ static lp_status micro_batch(void* user, const lp__part* part) {
     lp__pass* pass = &g->pass;
     const lp_grpo_def* d = &g->def;
     float* old = lp__part_gather(pass, part, g->old_log_prob);
-    int64_t* offsets =
-        lp__arena_alloc(&pass->arena, (size_t)(part->sequences + 1) * sizeof *offsets);
     const lp_grpo_loss_def loss = {
         .epsilon = d->epsilon,
         .epsilon_high = d->epsilon_high,
@@ -150,15 +148,13 @@ static lp_status micro_batch(void* user, const lp__part* part) {
         .ref_log_prob = d->beta > 0 ? lp__part_gather(pass, part, g->ref_log_prob) : NULL,
         .advantage = lp__part_gather(pass, part, g->advantage),
         .weight = lp__part_gather(pass, part, g->weight)};
-    if (!old || !offsets || !loss.advantage || !loss.weight || (d->beta > 0 && !loss.ref_log_prob))
+    if (!old || !loss.advantage || !loss.weight || (d->beta > 0 && !loss.ref_log_prob))
         return LP_NOMEM;
     lp_tape_reset(pass->tape);
     const lp__said said = lp__part_forward(pass, g->policy, part, LP__ASK_ENTROPY);
     if (!said.log_prob) return lp_tape_status(pass->tape);
     if (u->first) remember(u, part, said.log_prob, old);
-    offsets[0] = 0;
-    for (int64_t s = 0; s < part->sequences; s++) offsets[s + 1] = offsets[s] + part->count[s];
-    lp_grpo_sums_add(&u->sums, part->sequences, offsets, lp_f32(said.log_prob),
+    lp_grpo_sums_add(&u->sums, part->sequences, part->row_offsets, lp_f32(said.log_prob),
                      lp_f32(said.entropy), &loss);
     return lp_backward(pass->tape, lp_grpo_loss(pass->tape, said.log_prob, &loss));
 }

@@ -53,19 +53,21 @@ static lp_status part_build(lp__pass* pass, const lp_generation* b, const int32_
     lp__arena_reset(arena);
     *part = (lp__part){.sequences = count, .rows = rows};
     part->offsets = lp__arena_alloc(arena, (size_t)(count + 1) * sizeof(int64_t));
+    part->row_offsets = lp__arena_alloc(arena, (size_t)(count + 1) * sizeof(int64_t));
     part->first = lp__arena_alloc(arena, (size_t)count * sizeof(int64_t));
     part->count = lp__arena_alloc(arena, (size_t)count * sizeof(int64_t));
     part->tokens = lp__arena_alloc(arena, (size_t)tokens * sizeof(int32_t));
     part->row = lp__arena_alloc(arena, (size_t)rows * sizeof(int32_t));
     part->target = lp__arena_alloc(arena, (size_t)rows * sizeof(int32_t));
-    if (!part->offsets || !part->first || !part->count || !part->tokens || !part->row ||
-        !part->target)
+    if (!part->offsets || !part->row_offsets || !part->first || !part->count || !part->tokens ||
+        !part->row || !part->target)
         return LP_NOMEM;
     int64_t at = 0, row = 0;
     for (int64_t i = 0; i < count; i++) {
         const int64_t q = query_length(b, list[i]), r = response_length(b, list[i]);
         const int32_t* response = b->responses.ids + b->response_offsets[list[i]];
         part->offsets[i] = at;
+        part->row_offsets[i] = row;
         part->first[i] = b->response_offsets[list[i]];
         part->count[i] = r;
         memcpy(part->tokens + at, b->prompts.ids + b->prompt_offsets[list[i]],
@@ -78,6 +80,7 @@ static lp_status part_build(lp__pass* pass, const lp_generation* b, const int32_
         at += q + r - 1;
     }
     part->offsets[count] = at;
+    part->row_offsets[count] = row;
     return LP_OK;
 }
 

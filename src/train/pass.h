@@ -25,6 +25,7 @@ typedef struct lp__part {
     int32_t *tokens, *row, *target;
     int64_t* first; /* [sequences]: first entry of each response in arrays of the whole batch */
     int64_t* count; /* [sequences]: its tokens */
+    int64_t* row_offsets; /* [sequences + 1]: into rows */
 } lp__part;
 
 /* What a model says about the response tokens of a part, [rows, 1], and the states it says it from,
