@@ -29,10 +29,6 @@ double bench_peak(const bench_machine* machine, lp_precision precision);
 void bench_print_machine(const char* when, const lp_machine* machine);
 void bench_add_machine(json_t* object, const bench_machine* machine);
 
-/* The precision of --dtype; LP_UNSUPPORTED: not on this machine. */
-lp_status bench_precision(lp_ctx* ctx, const lp_options* options, lp_precision* precision);
-const char* bench_dtype(lp_precision precision);
-
 /* The names of the benches on language models and of matrix products; bench gemm. */
 bool bench_is_lm(const char* name);
 int bench_gemm(lp_ctx* ctx, const lp_options* options);

@@ -81,9 +81,9 @@ int bench_gemm(lp_ctx* ctx, const lp_options* options) {
     static const int64_t standard[] = {32, 512};
     const double budget = lp_options_real(options, "seconds") / 5;
     json_t* list = json ? json_array() : NULL;
-    lp_product_def def = {0};
+    lp_product_def def = {.precision = cli_precision(options)};
     double flops = 0, seconds = 0, possible = 0;
-    lp_status status = bench_precision(ctx, options, &def.precision);
+    lp_status status = LP_OK;
     for (int r = 0; status == LP_OK && r < (given ? 1 : 2); r++) {
         def.rows = given ? given : standard[r];
         for (int pass = LP_PRODUCT_FORWARD; pass <= LP_PRODUCT_DW; pass++) {
@@ -105,7 +105,7 @@ int bench_gemm(lp_ctx* ctx, const lp_options* options) {
         const bench_result result = {"gemm", "GFLOP/s", flops / seconds, seconds,
                                      possible > 0 ? flops / possible : (double)NAN};
         json_t* object = bench_object(ctx, &result);
-        json_object_set_new(object, "dtype", json_string(bench_dtype(def.precision)));
+        json_object_set_new(object, "dtype", json_string(cli_precision_name(def.precision)));
         json_object_set(object, "products", list);
         status = cli_print_json(ctx, object, 6);
     }

@@ -35,7 +35,7 @@ typedef struct lm_bench {
     lp_tape* tape;           /* train */
     lp_optim* optim;
     int32_t *rows, *targets;
-    int64_t predicted;
+    int64_t predicted, *row_offsets; /* rows that predict; [batch + 1]: of each sequence */
     lp_grpo* grpo;
     lp_ppo* ppo;
     lp_rng rng;
@@ -132,11 +132,20 @@ static lp_generate_def all_tokens(int64_t count) {
     return def;
 }
 
+static lp_status load(lm_bench* b, bool trainable, bool reference) {
+    lp_status status = lp_model_load_weights(b->model, trainable, &b->weights);
+    if (status == LP_OK) lp_weights_set_precision(b->weights, b->precision);
+    if (status != LP_OK || !reference) return status;
+    status = lp_weights_clone(b->weights, false, &b->reference);
+    if (status == LP_OK) lp_weights_set_precision(b->reference, b->precision);
+    return status;
+}
+
 /* ---- prefill, generate ------------------------------------------------------------------------
  */
 
 static lp_status generate_start(lm_bench* b) {
-    lp_status status = lp_model_load_weights(b->model, false, &b->weights);
+    lp_status status = load(b, false, false);
     if (status == LP_OK) status = draw_prompts(b, b->batch, b->prompt_tokens);
     return status == LP_OK ? lp_generator_create(b->model, &b->generator) : status;
 }
@@ -164,14 +173,17 @@ static lp_status generate_once(lm_bench* b, timing* t) {
 static lp_status train_start(lm_bench* b) {
     lp_optim_def adamw = lp_optim_def_default(LP_ADAMW);
     adamw.learning_rate = 1e-6;
-    lp_status status = lp_model_load_weights(b->model, true, &b->weights);
+    lp_status status = load(b, true, false);
     if (status == LP_OK) status = draw_prompts(b, b->batch, b->sequence);
     if (status == LP_OK) status = lp_optim_create(lp_weights_params(b->weights), &adamw, &b->optim);
     if (status != LP_OK) return status;
     b->tape = lp_tape_create(b->ctx, LP_F32);
     b->rows = calloc((size_t)(b->batch * b->sequence), sizeof *b->rows);
     b->targets = calloc((size_t)(b->batch * b->sequence), sizeof *b->targets);
-    if (!b->tape || !b->rows || !b->targets) return LP_NOMEM;
+    b->row_offsets = calloc((size_t)b->batch + 1, sizeof *b->row_offsets);
+    if (!b->tape || !b->rows || !b->targets || !b->row_offsets) return LP_NOMEM;
+    for (int64_t s = 0; s < b->batch; s++)
+        b->row_offsets[s + 1] = b->row_offsets[s] + b->sequence - 1;
     for (int64_t i = 0; i < b->batch * b->sequence; i++) {
         if ((i + 1) % b->sequence == 0) continue; /* the last token predicts nothing */
         b->rows[b->predicted] = (int32_t)i;
@@ -200,18 +212,13 @@ static lp_status train_once(lm_bench* b, timing* time) {
 /* ---- grpo, lmppo ------------------------------------------------------------------------------
  */
 
-static lp_status load_both(lm_bench* b) {
-    lp_status status = lp_model_load_weights(b->model, true, &b->weights);
-    return status == LP_OK ? lp_weights_clone(b->weights, false, &b->reference) : status;
-}
-
 static lp_status grpo_start(lm_bench* b) {
     lp_grpo_def def = lp_grpo_def_default();
     def.num_generations = b->num_generations;
     def.learning_rate = 1e-5;
     def.beta = 0.01;
     def.generate = all_tokens(b->new_tokens);
-    lp_status status = load_both(b);
+    lp_status status = load(b, true, true);
     if (status == LP_OK) status = draw_prompts(b, b->num_prompts, b->prompt_tokens);
     if (status == LP_OK) status = make_rewards(b, b->num_prompts * b->num_generations);
     if (status == LP_OK)
@@ -233,7 +240,7 @@ static lp_status lmppo_start(lm_bench* b) {
     def.mini_batch_size = b->batch;
     def.init_kl_coef = 0.01;
     def.generate = all_tokens(b->new_tokens);
-    lp_status status = load_both(b);
+    lp_status status = load(b, true, true);
     if (status == LP_OK) status = draw_prompts(b, b->batch, b->prompt_tokens);
     if (status == LP_OK) status = make_rewards(b, b->batch);
     if (status == LP_OK) status = lp_ppo_create(b->model, b->weights, b->reference, &def, &b->ppo);
@@ -288,8 +295,6 @@ static lp_status read_shape(lm_bench* b, const kind* k) {
                            rows[i].option);
         *rows[i].to = given ? lp_options_int(b->options, rows[i].option) : rows[i].standard;
     }
-    if (b->precision != LP_FLOAT32)
-        return lp_fail(b->ctx, LP_INVALID, "language models compute in float32: --dtype float32");
     return LP_OK;
 }
 
@@ -330,7 +335,7 @@ static lp_status say(const lm_bench* b, const kind* k, const timing* t, const be
     if (lp_options_flag(b->options, "json")) {
         json_t* object = bench_object(b->ctx, &r);
         json_object_set_new(object, "model", json_string(lp_options_text(b->options, "model")));
-        json_object_set_new(object, "dtype", json_string(bench_dtype(b->precision)));
+        json_object_set_new(object, "dtype", json_string(cli_precision_name(b->precision)));
         if (generates) json_object_set_new(object, "rate_total", cli_json_number(total));
         const struct {
             const char* name;
@@ -349,7 +354,7 @@ static lp_status say(const lm_bench* b, const kind* k, const timing* t, const be
         return cli_print_json(b->ctx, object, 6);
     }
     bench_print_machine("before", &m->before);
-    printf("%s, %s, %s, %d thread%s: %.1f tokens/s", k->name, bench_dtype(b->precision),
+    printf("%s, %s, %s, %d thread%s: %.1f tokens/s", k->name, cli_precision_name(b->precision),
            lp_isa_name(lp_ctx_isa(b->ctx)), lp_ctx_threads(b->ctx),
            lp_ctx_threads(b->ctx) == 1 ? "" : "s", r.rate);
     if (generates) printf(" (with the prompts %.1f)", total);
@@ -379,11 +384,13 @@ static lp_status print_safety(const lm_bench* b) {
 }
 
 static int run_lm(lp_ctx* ctx, const lp_options* options, const kind* k) {
-    lm_bench b = {.ctx = ctx, .options = options, .rng = lp_rng_philox(0, LP_FOR_USER, 0, 0)};
+    lm_bench b = {.ctx = ctx,
+                  .options = options,
+                  .precision = cli_precision(options),
+                  .rng = lp_rng_philox(0, LP_FOR_USER, 0, 0)};
     bench_machine machine = {0};
     timing median = {0};
-    lp_status status = bench_precision(ctx, options, &b.precision);
-    if (status == LP_OK) status = read_shape(&b, k);
+    lp_status status = read_shape(&b, k);
     if (status == LP_OK) status = cli_model_open(ctx, lp_options_text(options, "model"), &b.model);
     if (status == LP_OK) {
         b.shape = lp_model_get_shape(b.model);
@@ -401,6 +408,7 @@ static int run_lm(lp_ctx* ctx, const lp_options* options, const kind* k) {
     free(b.rewards);
     free(b.rows);
     free(b.targets);
+    free(b.row_offsets);
     return status == LP_OK ? EXIT_OK : cli_fail(ctx, status);
 }
 

@@ -60,12 +60,3 @@ void bench_add_machine(json_t* object, const bench_machine* m) {
     json_object_set_new(object, "read_gbps", pair(m->before.read_gbps, m->after.read_gbps));
     json_object_set_new(object, "peak_rss_bytes", json_integer((json_int_t)m->peak_rss));
 }
-
-const char* bench_dtype(lp_precision precision) {
-    return precision == LP_BFLOAT16 ? "bfloat16" : "float32";
-}
-
-lp_status bench_precision(lp_ctx* ctx, const lp_options* options, lp_precision* precision) {
-    *precision = lp_options_choice(options, "dtype") == 1 ? LP_BFLOAT16 : LP_FLOAT32;
-    return lp_cancelled(ctx) ? lp_fail(ctx, LP_CANCELLED, "cancelled") : LP_OK;
-}

@@ -50,6 +50,9 @@ int cli_fail(const lp_ctx* ctx, lp_status status);
 
 /* Opens the model that --model names: smollm2, tiny, or a path. */
 lp_status cli_model_open(lp_ctx* ctx, const char* name, lp_model** model);
+/* The precision of --dtype. */
+lp_precision cli_precision(const lp_options* options);
+const char* cli_precision_name(lp_precision precision);
 /* Prompts of --prompt and --prompts, in that order; freed by cli_texts_free. */
 typedef struct texts {
     char** items; /* [count] */

@@ -79,6 +79,14 @@ lp_status cli_model_open(lp_ctx* ctx, const char* name, lp_model** model) {
     return status;
 }
 
+lp_precision cli_precision(const lp_options* options) {
+    return lp_options_choice(options, "dtype") == 1 ? LP_BFLOAT16 : LP_FLOAT32;
+}
+
+const char* cli_precision_name(lp_precision precision) {
+    return precision == LP_BFLOAT16 ? "bfloat16" : "float32";
+}
+
 /* ---- prompts --------------------------------------------------------------------------------- */
 
 static bool push(texts* t, const char* text, size_t bytes, int line) {

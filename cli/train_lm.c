@@ -49,7 +49,9 @@ lp_status lm_begin(lm_run* r, const lp_generate_def* def, int64_t sequences, boo
     if (status == LP_OK && !r->scores) status = LP_NOMEM;
     if (status == LP_OK) status = lp_model_load_weights(r->model, true, &r->policy);
     status = cli_go_on(r->ctx, status);
+    if (status == LP_OK) lp_weights_set_precision(r->policy, cli_precision(r->options));
     if (status == LP_OK && reference) status = lp_weights_clone(r->policy, false, &r->reference);
+    if (r->reference) lp_weights_set_precision(r->reference, cli_precision(r->options));
     return cli_go_on(r->ctx, status);
 }
 

@@ -96,6 +96,9 @@ typedef struct lp_batch {
     const int32_t* tokens;  /* [offsets[sequences]], each in 0 .. vocab - 1 */
     lp_kv* cache;           /* NULL: none; the sequences are whole */
     const int32_t* slot;    /* [sequences], with a cache */
+    const int64_t* prefix;  /* without a cache: [sequences], an earlier sequence of the batch whose
+                               tokens come before those of this one (a prompt computed once for all
+                               that continue it), -1: none; a prefix has none itself. NULL: none */
 } lp_batch;
 
 /* These three are ops of a tape: NULL after a failure, which lp_tape_status(t) then has (LP_NOMEM,

@@ -238,6 +238,9 @@ typedef struct lp_attention_def {
                      slot[s] */
     const int32_t* slot; /* [sequences], all different, with a cache */
     int64_t layer;       /* with a cache */
+    const int64_t* prefix; /* without a cache: [sequences], an earlier sequence whose rows come before
+                              those of this one, -1: none; a prefix has none itself. NULL: no
+                              sequence has one. Copied */
 } lp_attention_def;
 
 /* Causal attention, softmax(q k^T / sqrt(head_dim)) v per head and sequence: q [n, heads *

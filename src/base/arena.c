@@ -63,6 +63,7 @@ void* lp__arena_alloc(lp__arena* arena, size_t bytes) {
     if (!chunk) {
         /* An eighth of all that is in use bounds the number of chunks, and with it the waste. */
         size_t capacity = LP__MAX(LP__MAX(padded, arena->chunk_bytes), arena->used / 8);
+        if (!arena->current) capacity = LP__MAX(capacity, arena->planned);
         size_t total;
         if (!lp__add_ok(capacity, LP__ALIGN - 1, &capacity) ||
             !lp__add_ok(capacity &= ~(LP__ALIGN - 1), sizeof(lp__chunk), &total)) {
@@ -85,25 +86,37 @@ lp__mark lp__arena_mark(const lp__arena* arena) {
     return (lp__mark){.chunk = chunk, .chunk_used = chunk ? chunk->used : 0, .used = arena->used};
 }
 
-void lp__arena_release(lp__arena* arena, lp__mark mark) {
-    arena->current = mark.chunk;
-    if (mark.chunk) {
-        mark.chunk->used = mark.chunk_used;
-    }
-    arena->used = mark.used;
-}
-
-void lp__arena_reset(lp__arena* arena) {
-    arena->current = NULL;
-    arena->used = 0;
-}
-
-void lp__arena_free(lp__arena* arena) {
+static void free_chunks(lp__arena* arena) {
     while (arena->first) {
         lp__chunk* next = arena->first->next;
         lp__free(arena->ctx, arena->first);
         arena->first = next;
     }
+}
+
+/* Nothing is in use. */
+static void begin_anew(lp__arena* arena) {
+    arena->current = NULL;
+    arena->used = 0;
+    if (!arena->first || !arena->first->next) return;
+    free_chunks(arena);
+    arena->planned = arena->high_water + arena->high_water / 8;
+}
+
+void lp__arena_release(lp__arena* arena, lp__mark mark) {
+    if (!mark.chunk) {
+        begin_anew(arena);
+        return;
+    }
+    arena->current = mark.chunk;
+    mark.chunk->used = mark.chunk_used;
+    arena->used = mark.used;
+}
+
+void lp__arena_reset(lp__arena* arena) { begin_anew(arena); }
+
+void lp__arena_free(lp__arena* arena) {
+    free_chunks(arena);
     lp__arena_reset(arena);
 }
 

@@ -76,6 +76,7 @@ typedef struct lp__arena {
     lp__chunk *first, *current;
     size_t used, high_water; /* bytes handed out since the reset; the most ever */
     size_t chunk_bytes;      /* least size of a new chunk */
+    size_t planned;          /* of the next first chunk */
 } lp__arena;
 typedef struct lp__mark {
     lp__chunk* chunk;
@@ -87,8 +88,9 @@ void* lp__arena_alloc(lp__arena* arena,
                       size_t bytes); /* 64-byte aligned, not cleared; NULL after lp_fail */
 lp__mark lp__arena_mark(const lp__arena* arena);
 void lp__arena_release(lp__arena* arena, lp__mark mark); /* frees all that came after the mark */
-void lp__arena_reset(
-    lp__arena* arena); /* keeps the chunks: a loop that repeats allocates nothing */
+/* Keeps the memory: a loop that repeats allocates nothing. Several chunks give way to one that would
+ * have held it all, so that the next round needs no more in whatever order it asks. */
+void lp__arena_reset(lp__arena* arena);
 void lp__arena_free(lp__arena* arena);
 
 /* Scratch of the context, for one call: mark, allocate, release in that order. */

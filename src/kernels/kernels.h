@@ -46,10 +46,10 @@ typedef struct lp__format {
     void (*interleave)(int width, int64_t n, const lp__word* first, const lp__word* second,
                        lp__word* out, int64_t stride);
 
-    /* Tiles of a product, rows of ldt floats, on their way into words, rows of ldw: as they are; h =
-     * silu(gate) up, and h = gelu(up), the tanh form of Hendrycks and Gimpel 2016, keeping gate and
-     * up unless NULL; and back, where d is the gradient of h: gate and up become their gradients,
-     * and h is there again. */
+    /* Tiles of a product, rows of ldt floats, on their way into words, rows of ldw: as they are; h
+     * = silu(gate) up, and h = gelu(up), the tanh form of Hendrycks and Gimpel 2016, keeping gate
+     * and up unless NULL; and back, where d is the gradient of h: gate and up become their
+     * gradients, and h is there again. */
     void (*store_tile)(int rows, int cols, const float* tile, int64_t ldt, lp__word* out,
                        int64_t ldw);
     void (*swiglu)(int rows, int cols, const float* gate, const float* up, int64_t ldt,

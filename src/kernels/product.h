@@ -21,8 +21,8 @@ enum { LP__TERMS = 3 };
 
 typedef struct lp__product lp__product;
 
-/* What becomes of rows [row, row + rows) and columns [col, col + cols): tile [rows][panel], and that
- * of the twin, which it may write to. Runs on any thread. */
+/* What becomes of rows [row, row + rows) and columns [col, col + cols): tile [rows][panel], and
+ * that of the twin, which it may write to. Runs on any thread. */
 typedef void (*lp__finish_fn)(const lp__product* product, int64_t row, int rows, int64_t col,
                               int cols, float* tile, float* twin);
 

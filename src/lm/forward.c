@@ -21,10 +21,20 @@ static bool cache_fits(const lp_model_shape* s, const lp_batch* batch) {
     return fits;
 }
 
+static bool prefixes_ok(const lp_batch* batch) {
+    if (!batch->prefix) return true;
+    bool ok = !batch->cache;
+    for (int64_t s = 0; ok && s < batch->sequences; s++)
+        ok = batch->prefix[s] < s && (batch->prefix[s] < 0 || batch->prefix[batch->prefix[s]] < 0);
+    return ok;
+}
+
 static bool batch_ok(lp_ctx* ctx, const lp_model_shape* s, const lp_batch* batch, int64_t* tokens) {
     return LP__REQUIRE(ctx, lp__offsets_ok(batch->sequences, batch->offsets, tokens),
                        "offsets of a batch begin at 0 and do not fall") &&
            LP__REQUIRE(ctx, batch->tokens, "a batch needs tokens") &&
+           LP__REQUIRE(ctx, prefixes_ok(batch),
+                       "a prefix is an earlier sequence that has none itself, without a cache") &&
            LP__REQUIRE(
                ctx, !batch->cache || lp__kv_slots_ok(batch->cache, batch->sequences, batch->slot),
                "every sequence needs a slot of the cache for itself") &&
@@ -38,7 +48,10 @@ static lp_tensor positions(lp_tape* t, const lp_batch* batch, int64_t tokens) {
     if (!node) return NULL;
     int32_t* position = node->t.data;
     for (int64_t s = 0; s < batch->sequences; s++) {
-        const int64_t past = batch->cache ? lp_kv_length(batch->cache, batch->slot[s]) : 0;
+        const int64_t before = batch->prefix ? batch->prefix[s] : -1;
+        const int64_t past = batch->cache ? lp_kv_length(batch->cache, batch->slot[s])
+                             : before < 0 ? 0
+                                          : batch->offsets[before + 1] - batch->offsets[before];
         for (int64_t i = batch->offsets[s]; i < batch->offsets[s + 1]; i++)
             position[i] = (int32_t)(past + i - batch->offsets[s]);
     }
@@ -61,7 +74,8 @@ lp_tensor lp_model_hidden(lp_tape* t, const lp_model* model, const lp_weights* w
                                   .sequences = batch->sequences,
                                   .offsets = batch->offsets,
                                   .cache = batch->cache,
-                                  .slot = batch->slot};
+                                  .slot = batch->slot,
+                                  .prefix = batch->prefix};
     int64_t tokens;
     if (t->status != LP_OK) return NULL;
     if (!LP__REQUIRE(t->ctx, weights_fit(s, w),

@@ -230,7 +230,7 @@ static lp_status prefill_chunk(lp_generator* g) {
                (size_t)length * sizeof *g->tokens);
         offsets[k + 1] = offsets[k] + length;
     }
-    const lp_batch batch = {g->active_count, offsets, g->batch_tokens, g->cache, g->active};
+    const lp_batch batch = {g->active_count, offsets, g->batch_tokens, g->cache, g->active, NULL};
     lp_tape_reset(g->tape);
     lp_tensor hidden = lp_model_hidden(g->tape, g->model, g->weights, &batch);
     if (!hidden) return lp_tape_status(g->tape);
@@ -316,7 +316,7 @@ static lp_status decode(lp_generator* g) {
     lp_status status = draw(g, lp_const_f32(g->tape, g->n, g->model->shape.width, g->state));
     while (status == LP_OK && g->active_count > 0) {
         const lp_batch batch = {g->active_count, g->batch_offsets, g->batch_tokens, g->cache,
-                                g->active};
+                                g->active, NULL};
         lp_tape_reset(g->tape);
         lp_tensor hidden = lp_model_hidden(g->tape, g->model, g->weights, &batch);
         status = hidden ? draw(g, hidden) : lp_tape_status(g->tape);

@@ -4,12 +4,13 @@
  *     n = norm(x),  middle = x + O attention(rotate(Q n), rotate(K n), V n)
  *     n = norm(middle),  y = middle + Down act(Gate n, Up n)
  *
- * On double tapes, and as the reference, the same is composed of small ops (transformer.c). Products
- * take what stands around them along: biases, residuals and the activation are added while a tile
- * of the result is in the first level of the cache. */
+ * On double tapes, and as the reference, the same is composed of small ops (transformer.c).
+ * Products take what stands around them along: biases, residuals and the activation are added while
+ * a tile of the result is in the first level of the cache. */
 #include "nn/block.h"
 
-/* ---- sharing out rows -------------------------------------------------------------------------- */
+/* ---- sharing out rows --------------------------------------------------------------------------
+ */
 
 typedef struct rows_job {
     lp__task_fn fn;
@@ -29,14 +30,15 @@ void lp__each_row(lp_ctx* ctx, int64_t rows, int64_t width, lp__task_fn fn, void
     lp__parallel_for(ctx, (rows + job.piece - 1) / job.piece, rows_task, &job);
 }
 
-/* ---- norms ------------------------------------------------------------------------------------- */
+/* ---- norms -------------------------------------------------------------------------------------
+ */
 
 typedef struct norm_job {
     lp_ctx* ctx;
     const lp__kernels* kernels;
     const lp__block_state* s;
     const float *x, *weight, *bias;
-    lp__norm_row* found;       /* to be filled in; NULL: known */
+    lp__norm_row* found; /* to be filled in; NULL: known */
     const lp__norm_row* known;
     lp__word* n;
 } norm_job;
@@ -60,8 +62,7 @@ static void norm_row(void* user, int64_t row, int worker) {
     job->kernels->format[s->number].store(s->width, y, job->n + row * s->width_words);
 }
 
-static lp_status norm_words(const lp__node* node, norm_job* job, lp_tensor weight,
-                            lp_tensor bias) {
+static lp_status norm_words(const lp__node* node, norm_job* job, lp_tensor weight, lp_tensor bias) {
     job->ctx = lp__node_ctx(node);
     job->kernels = lp__ctx_kernels(job->ctx);
     job->s = lp__block_state_of(node);
@@ -79,7 +80,8 @@ lp_status lp__norm_words(const lp__node* node, const float* x, const lp__norm_ro
     return norm_words(node, &job, weight, bias);
 }
 
-/* ---- queries, keys, values --------------------------------------------------------------------- */
+/* ---- queries, keys, values ---------------------------------------------------------------------
+ */
 
 typedef struct heads_job {
     const lp__kernels* kernels;
@@ -159,7 +161,8 @@ lp__attend lp__block_attend(const lp__node* node) {
                         .lse = s->lse};
 }
 
-/* ---- what follows a product -------------------------------------------------------------------- */
+/* ---- what follows a product --------------------------------------------------------------------
+ */
 
 /* to = from + tile + bias */
 typedef struct residual {
@@ -248,7 +251,8 @@ static bool project_mlp(lp__node* node, const lp__word* n, lp__word* h) {
     return true;
 }
 
-/* ---- the op ------------------------------------------------------------------------------------ */
+/* ---- the op ------------------------------------------------------------------------------------
+ */
 
 /* Memory of the tape if backward will need it, else of the scratch. */
 static void* keep_or_scratch(lp__node* node, bool keep, int64_t count, size_t size) {
@@ -332,13 +336,12 @@ static const lp__op block_op = {.name = "block",
                                 .forward = {block_forward, no_double},
                                 .backward = {lp__block_backward, no_double}};
 
-lp_tensor lp__block_fused(lp_tape* t, const lp__block_shape* shape, const lp__block* w,
-                          lp_tensor x, lp_tensor rotation, const lp_attention_def* attention) {
+lp_tensor lp__block_fused(lp_tape* t, const lp__block_shape* shape, const lp__block* w, lp_tensor x,
+                          lp_tensor rotation, const lp_attention_def* attention) {
     const lp_tensor in[2] = {x, rotation};
     if (!lp__inputs_ok(t, in, shape->rope_frequencies ? 2 : 1)) return NULL;
     lp__block_state* s = lp__tape_alloc(t, sizeof *s);
-    lp__span* spans =
-        lp__tape_alloc(t, (size_t)attention->sequences * sizeof *spans);
+    lp__span* spans = lp__tape_alloc(t, (size_t)attention->sequences * sizeof *spans);
     if (!s || !spans) return NULL;
     const lp__number number = lp__node_of(w->q)->number;
     const lp__format* format = &lp__ctx_kernels(t->ctx)->format[number];

@@ -43,7 +43,8 @@ static void find_steps(back* b) {
     }
 }
 
-/* ---- gradients of parameters ------------------------------------------------------------------- */
+/* ---- gradients of parameters -------------------------------------------------------------------
+ */
 
 /* Rows of words of n numbers. */
 typedef struct matrix {
@@ -99,8 +100,8 @@ static void column_task(void* user, int64_t index, int worker) {
     for (int64_t row = 0; row < job->b->rows; row++) {
         const float* dy = job->dy + row * job->n + from;
         if (job->dw)
-            kernels->norm_dw(n, job->x + row * job->n + from, job->norm[row].mean,
-                             job->norm[row].r, dy, job->dw + from);
+            kernels->norm_dw(n, job->x + row * job->n + from, job->norm[row].mean, job->norm[row].r,
+                             dy, job->dw + from);
         if (job->db) kernels->axpy(n, 1.0f, dy, job->db + from);
     }
 }
@@ -114,7 +115,8 @@ static void add_columns(back* b, const float* dy, int64_t n, lp_tensor bias, con
         lp__parallel_for(b->ctx, (n + job.piece - 1) / job.piece, column_task, &job);
 }
 
-/* ---- rows -------------------------------------------------------------------------------------- */
+/* ---- rows --------------------------------------------------------------------------------------
+ */
 
 typedef struct words_job {
     const lp__format* format;
@@ -137,7 +139,8 @@ static void to_words(back* b, const float* x, int64_t n, int64_t words, lp__word
 static void floats_row(void* user, int64_t row, int worker) {
     (void)worker;
     const words_job* job = user;
-    job->format->load(job->n, job->out + row * job->words, (float*)(uintptr_t)job->x + row * job->n);
+    job->format->load(job->n, job->out + row * job->words,
+                      (float*)(uintptr_t)job->x + row * job->n);
 }
 
 /* The gradient of a bias whose rows are words. */
@@ -182,7 +185,8 @@ static void norm_backward(back* b, const float* x, const lp__norm_row* norm, lp_
     lp__each_row(b->ctx, b->rows, b->s->width, norm_row, &job);
 }
 
-/* ---- products ---------------------------------------------------------------------------------- */
+/* ---- products ----------------------------------------------------------------------------------
+ */
 
 /* c = sum of d_i W_i */
 static void back_project(back* b, int count, const matrix* d, const lp_tensor* w, float* c) {
@@ -247,7 +251,8 @@ static void back_project_to(back* b, matrix d, lp_tensor w, lp__product product)
         b->status = LP_NOMEM;
 }
 
-/* ---- the two halves ---------------------------------------------------------------------------- */
+/* ---- the two halves ----------------------------------------------------------------------------
+ */
 
 /* d: gradient of y; becomes that of middle. */
 static void mlp_half(back* b, float* d) {
@@ -260,14 +265,13 @@ static void mlp_half(back* b, float* d) {
         const matrix dy = {dw, s->width, s->width_words};
         turn t = {b, h};
         to_words(b, d, s->width, s->width_words, dw);
-        back_project_to(b, dy, s->w.down,
-                        (lp__product){.finish = turn_gate,
-                                      .user = &t,
-                                      .fetch = {s->up, s->gate},
-                                      .fetch_bytes =
-                                          s->intermediate_words * (int64_t)sizeof(lp__word),
-                                      .number_bytes = (int64_t)sizeof(lp__word) /
-                                                      b->format->numbers});
+        back_project_to(
+            b, dy, s->w.down,
+            (lp__product){.finish = turn_gate,
+                          .user = &t,
+                          .fetch = {s->up, s->gate},
+                          .fetch_bytes = s->intermediate_words * (int64_t)sizeof(lp__word),
+                          .number_bytes = (int64_t)sizeof(lp__word) / b->format->numbers});
         add_columns(b, d, s->width, s->w.down_bias, NULL, NULL, NULL);
         add_weights(b, 1, &s->w.down, &dy, (matrix){h, s->intermediate, s->intermediate_words});
     }
@@ -279,8 +283,8 @@ static void mlp_half(back* b, float* d) {
     add_bias(b, s->up, s->intermediate, s->intermediate_words, s->w.up_bias);
     if (s->gate) add_bias(b, s->gate, s->intermediate, s->intermediate_words, s->w.gate_bias);
     if (b->status == LP_OK) /* the words of d have done their work */
-        b->status = lp__norm_words(b->node, s->middle, s->norm2, s->w.mlp_norm,
-                                   s->w.mlp_norm_bias, dw);
+        b->status =
+            lp__norm_words(b->node, s->middle, s->norm2, s->w.mlp_norm, s->w.mlp_norm_bias, dw);
     if (b->status == LP_OK)
         add_weights(b, count, w, gate_up, (matrix){dw, s->width, s->width_words});
     if (b->status == LP_OK)
@@ -333,8 +337,7 @@ static void attention_half(back* b, float* d, float* dx) {
         to_words(b, d, s->width, s->width_words, dw);
         add_columns(b, d, s->width, s->w.o_bias, NULL, NULL, NULL);
         add_weights(b, 1, &s->w.o, &middle, (matrix){s->o, s->q_width, s->q_words});
-        back_project_to(b, middle, s->w.o,
-                        (lp__product){.finish = store_tile, .user = &f});
+        back_project_to(b, middle, s->w.o, (lp__product){.finish = store_tile, .user = &f});
     }
     if (b->status == LP_OK) {
         memset(heads.dq, 0, (size_t)(m * s->q_width) * sizeof(float));
@@ -356,8 +359,8 @@ static void attention_half(back* b, float* d, float* dx) {
     }
     const float* x = b->node->in[0]->t.data;
     if (b->status == LP_OK)
-        b->status = lp__norm_words(b->node, x, s->norm1, s->w.attention_norm,
-                                   s->w.attention_norm_bias, dw);
+        b->status =
+            lp__norm_words(b->node, x, s->norm1, s->w.attention_norm, s->w.attention_norm_bias, dw);
     if (b->status == LP_OK) add_weights(b, 3, w, qkv, (matrix){dw, s->width, s->width_words});
     if (b->status == LP_OK && dx) {
         for (int64_t i = 0; i < m * s->width; i += s->width)

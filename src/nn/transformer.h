@@ -37,8 +37,8 @@ lp_tensor lp__block_forward(lp_tape* t, const lp__block_shape* shape, const lp__
 
 /* The same as one op, on float tapes; rotation [tokens, head_dim] from lp__rotation, NULL without
  * rotary positions. */
-lp_tensor lp__block_fused(lp_tape* t, const lp__block_shape* shape, const lp__block* w,
-                          lp_tensor x, lp_tensor rotation, const lp_attention_def* attention);
+lp_tensor lp__block_fused(lp_tape* t, const lp__block_shape* shape, const lp__block* w, lp_tensor x,
+                          lp_tensor rotation, const lp_attention_def* attention);
 /* Cosines and sines of every token's angles, times rope_scale: [tokens, head_dim / 2] each, side by
  * side. */
 lp_tensor lp__rotation(lp_tape* t, const lp__block_shape* shape, lp_tensor position);

@@ -91,6 +91,7 @@ static void store_task(void* user, int64_t index, int worker) {
     const lp__attend* a = job->a;
     const int64_t s = index / a->kv_heads, g = index % a->kv_heads;
     const lp__span* span = &a->spans[s];
+    if (span->count == 0) return;
     const view v = view_of(job, s, g);
     if (!a->cache && span->prefix >= 0) {
         const int64_t first = a->spans[span->prefix].first + v.shared;
@@ -438,7 +439,8 @@ static void backward_task(void* user, int64_t index, int worker) {
     backward_scratch b;
     lay_out(job, lp__worker_scratch(a->ctx, worker), &b);
     for (int64_t s = root + 1; s < a->sequences; s++)
-        if (a->spans[s].prefix == root) backward_sequence(job, &a->spans[s], g, &b);
+        if (a->spans[s].prefix == root && a->spans[s].count > 0)
+            backward_sequence(job, &a->spans[s], g, &b);
     backward_sequence(job, &a->spans[root], g, &b);
 }
 

@@ -79,6 +79,13 @@ static lp_tensor rope_scale_case(lp_tape* t, const lp_tensor* in) {
 }
 
 /* three sequences of 3, 0 and 2 rows; 4 query heads on 2 key-value heads of width 2 */
+/* Two that continue a sequence of two rows, one of them empty but for its row of its own. */
+static lp_tensor attention_prefix_case(lp_tape* t, const lp_tensor* in) {
+    static const int64_t offsets[] = {0, 2, 4, 5}, prefix[] = {-1, 0, 0};
+    const lp_attention_def def = {
+        .heads = 4, .kv_heads = 2, .sequences = 3, .offsets = offsets, .prefix = prefix};
+    return lp_attention(t, in[0], in[1], in[2], &def);
+}
 static lp_tensor attention_case(lp_tape* t, const lp_tensor* in) {
     static const int64_t offsets[] = {0, 3, 3, 5};
     const lp_attention_def def = {.heads = 4, .kv_heads = 2, .sequences = 3, .offsets = offsets};
@@ -157,6 +164,7 @@ static const lp_gradcheck_case cases[] = {
     {"rope", 1, {{3, 8}}, -1, 1, rope_case},
     {"rope/scale", 1, {{3, 8}}, -1, 1, rope_scale_case},
     {"attention", 3, {{5, 8}, {5, 4}, {5, 4}}, -1, 1, attention_case},
+    {"attention of a prefix", 3, {{5, 8}, {5, 4}, {5, 4}}, -1, 1, attention_prefix_case},
     {"head_logp", 2, {{3, 20}, {70, 20}}, -1, 1, head_logp_case},
     {"mlp", 4, {{5, 3}, {4, 3}, {1, 4}, {4, 4}}, -1, 1, mlp_case},
     {"mlp/relu", 4, {{5, 3}, {4, 3}, {1, 4}, {4, 4}}, -1, 1, mlp_relu_case},

@@ -60,70 +60,81 @@ static void attention_backward_f32(lp__node* node) {
 
 /* ---- the reference, in double ---------------------------------------------------------------- */
 
-/* p_j = softmax of q k_j / sqrt(hd) over j < n into s; returns its log sum exp. */
-static double weigh(int64_t n, int64_t hd, int64_t ld, const double* q, const double* k,
-                    double* s) {
-    double max = -(double)INFINITY, sum = 0;
-    for (int64_t j = 0; j < n; j++) {
-        s[j] = 0;
-        for (int64_t l = 0; l < hd; l++) s[j] += q[l] * k[j * ld + l];
-        s[j] /= sqrt((double)hd);
-        max = fmax(max, s[j]);
-    }
-    for (int64_t j = 0; j < n; j++) sum += s[j] = exp(s[j] - max);
-    for (int64_t j = 0; j < n; j++) s[j] /= sum;
-    return log(sum) + max;
+/* Where key j of a sequence begins, in k and v. */
+static int64_t key_at(const lp__node* node, const lp__span* span, int64_t j) {
+    const int64_t before =
+        j < span->past ? node->attr.attention.spans[span->prefix].first : span->first - span->past;
+    return (before + j) * node->in[1]->t.cols;
 }
 
-/* Calls row(node, i, h, n, first key row, scratch [rows]) for every row and head. */
-static void each_row_f64(lp__node* node, void (*row)(lp__node* node, int64_t at, int64_t n,
-                                                     int64_t key, double* s)) {
+/* Calls row(node, where its query is, its keys, their sequence, the column of its key-value head,
+ * scratch [rows]) for every row and head. */
+static void each_row_f64(lp__node* node,
+                         void (*row)(lp__node* node, int64_t at, int64_t n, const lp__span* span,
+                                     int64_t col, double* s)) {
     const int64_t heads = node->attr.attention.heads, hd = node->t.cols / heads;
-    const int64_t group = heads / node->attr.attention.kv_heads, ld = node->in[1]->t.cols;
+    const int64_t group = heads / node->attr.attention.kv_heads;
     double* s = lp__tape_alloc(node->tape, (size_t)(node->t.rows + 1) * sizeof *s);
     if (!s) return;
     for (int64_t q = 0; q < node->attr.attention.sequences; q++) {
         const lp__span* span = &node->attr.attention.spans[q];
         for (int64_t i = 0; i < span->count; i++)
             for (int64_t h = 0; h < heads; h++)
-                row(node, (span->first + i) * node->t.cols + h * hd, i + 1,
-                    span->first * ld + h / group * hd, s);
+                row(node, (span->first + i) * node->t.cols + h * hd, span->past + i + 1, span,
+                    h / group * hd, s);
     }
 }
 
-static void forward_row_f64(lp__node* node, int64_t at, int64_t n, int64_t key, double* s) {
-    const int64_t hd = node->t.cols / node->attr.attention.heads, ld = node->in[1]->t.cols;
+/* p_j = softmax of q k_j / sqrt(hd) over j < n into s. */
+static void weigh(const lp__node* node, const lp__span* span, int64_t at, int64_t n, int64_t col,
+                  double* s) {
+    const int64_t hd = node->t.cols / node->attr.attention.heads;
     const double *q = (const double*)node->in[0]->t.data + at,
-                 *k = (const double*)node->in[1]->t.data + key,
-                 *v = (const double*)node->in[2]->t.data + key;
+                 *k = (const double*)node->in[1]->t.data + col;
+    double max = -(double)INFINITY, sum = 0;
+    for (int64_t j = 0; j < n; j++) {
+        s[j] = 0;
+        for (int64_t l = 0; l < hd; l++) s[j] += q[l] * k[key_at(node, span, j) + l];
+        s[j] /= sqrt((double)hd);
+        max = fmax(max, s[j]);
+    }
+    for (int64_t j = 0; j < n; j++) sum += s[j] = exp(s[j] - max);
+    for (int64_t j = 0; j < n; j++) s[j] /= sum;
+}
+
+static void forward_row_f64(lp__node* node, int64_t at, int64_t n, const lp__span* span,
+                            int64_t col, double* s) {
+    const int64_t hd = node->t.cols / node->attr.attention.heads;
+    const double* v = (const double*)node->in[2]->t.data + col;
     double* o = (double*)node->t.data + at;
-    weigh(n, hd, ld, q, k, s);
+    weigh(node, span, at, n, col, s);
     for (int64_t l = 0; l < hd; l++) {
         o[l] = 0;
-        for (int64_t j = 0; j < n; j++) o[l] += s[j] * v[j * ld + l];
+        for (int64_t j = 0; j < n; j++) o[l] += s[j] * v[key_at(node, span, j) + l];
     }
 }
 
 /* ds_j = p_j (do . v_j - do . o) / sqrt(hd),  dq += sum_j ds_j k_j,  dk_j += ds_j q,
  * dv_j += p_j do */
-static void backward_row_f64(lp__node* node, int64_t at, int64_t n, int64_t key, double* s) {
-    const int64_t hd = node->t.cols / node->attr.attention.heads, ld = node->in[1]->t.cols;
-    const double *q = (const double*)node->in[0]->t.data + at,
-                 *k = (const double*)node->in[1]->t.data + key,
-                 *v = (const double*)node->in[2]->t.data + key,
-                 *o = (const double*)node->t.data + at, *dy = (const double*)node->t.grad + at;
+static void backward_row_f64(lp__node* node, int64_t at, int64_t n, const lp__span* span,
+                             int64_t col, double* s) {
+    const int64_t hd = node->t.cols / node->attr.attention.heads;
+    const double *q = (const double*)node->in[0]->t.data + at, *k = node->in[1]->t.data,
+                 *v = node->in[2]->t.data, *o = (const double*)node->t.data + at,
+                 *dy = (const double*)node->t.grad + at;
     double *dq = lp__grad(node->in[0]), *dk = lp__grad(node->in[1]), *dv = lp__grad(node->in[2]);
     double mean = 0;
-    weigh(n, hd, ld, q, k, s);
+    weigh(node, span, at, n, col, s);
     for (int64_t l = 0; l < hd; l++) mean += dy[l] * o[l];
     for (int64_t j = 0; j < n; j++) {
+        const int64_t key = key_at(node, span, j) + col;
         double dp = 0;
-        for (int64_t l = 0; l < hd; l++) dp += dy[l] * v[j * ld + l];
+        for (int64_t l = 0; l < hd; l++) dp += dy[l] * v[key + l];
         const double ds = s[j] * (dp - mean) / sqrt((double)hd);
         for (int64_t l = 0; l < hd; l++) {
-            if (dq) dq[at + l] += ds * k[j * ld + l];
-            if (dk) dk[key + j * ld + l] += ds * q[l];
-            if (dv) dv[key + j * ld + l] += s[j] * dy[l];
+            if (dq) dq[at + l] += ds * k[key + l];
+            if (dk) dk[key + l] += ds * q[l];
+            if (dv) dv[key + l] += s[j] * dy[l];
         }
     }
 }
@@ -152,8 +163,14 @@ bool lp__spans_fill(lp_tape* t, int64_t head_dim, const lp_attention_def* def, l
         span->first = def->offsets[s];
         span->count = def->offsets[s + 1] - def->offsets[s];
         span->slot = def->cache ? def->slot[s] : 0;
-        span->prefix = -1;
+        span->prefix = !def->cache && def->prefix ? def->prefix[s] : -1;
         span->past = def->cache ? lp_kv_length(def->cache, span->slot) : 0;
+        if (span->prefix >= 0) {
+            if (!LP__REQUIRE(t->ctx, span->prefix < s && spans[span->prefix].prefix < 0,
+                             "a prefix is an earlier sequence that has none itself"))
+                return false;
+            span->past = spans[span->prefix].count;
+        }
         if (def->cache && !LP__REQUIRE(t->ctx,
                                        lp__kv_fits(def->cache, def->layer, span->slot, span->count,
                                                    def->kv_heads, head_dim),

@@ -51,12 +51,13 @@ typedef struct head_job {
     int64_t vocab, d, words; /* words of a row of the vocabulary */
     int64_t first;           /* row of the block at hand */
     const lp__word *transposed, *plain;
-    float* z;      /* [block, vocab] */
-    bool kept;     /* p of the block at hand was kept, or is to be */
-    lp__word* dz;  /* [block, words]: p, then dz; forward: NULL, p is not wanted */
+    float* z;     /* [block, vocab] */
+    bool kept;    /* p of the block at hand was kept, or is to be */
+    lp__word* dz; /* [block, words]: p, then dz; forward: NULL, p is not wanted */
 } head_job;
 
-/* ---- a row of logits --------------------------------------------------------------------------- */
+/* ---- a row of logits ---------------------------------------------------------------------------
+ */
 
 /* The tokens that row keeps; NULL: all. */
 static const int32_t* kept_of(const head_state* s, int64_t row, int64_t* n) {
@@ -139,15 +140,16 @@ static void backward_row(void* user, int64_t index, int worker) {
     job->format->store(job->format->numbers, pair, dz + at);
 }
 
-/* ---- blocks of rows ---------------------------------------------------------------------------- */
+/* ---- blocks of rows ----------------------------------------------------------------------------
+ */
 
 static void logits(head_job* job, int64_t rows) {
     const lp__node* h = job->node->in[0];
     lp_ctx* ctx = lp__node_ctx(job->node);
     const lp__mark mark = lp__arena_mark(lp__scratch(ctx));
     const int64_t words = lp__words(job->format, job->d);
-    const lp__word* a = lp__words_of(ctx, job->number, rows, job->d,
-                                     (const float*)h->t.data + job->first * job->d);
+    const lp__word* a =
+        lp__words_of(ctx, job->number, rows, job->d, (const float*)h->t.data + job->first * job->d);
     const lp__product product = {.m = rows,
                                  .n = job->vocab,
                                  .term = {{a, words, job->transposed, words, 0}},
@@ -200,8 +202,9 @@ static void add_dw(head_job* job, int64_t step, int64_t count, int64_t first, in
                                      (const float*)job->node->in[0]->t.data + first * job->d);
     lp__word* blocks = lp__arena_alloc(
         lp__scratch(ctx), (size_t)lp__cut_words(ctx, count, VOCAB_SLICE, true) * sizeof *blocks);
-    lp__word* panels = lp__arena_alloc(
-        lp__scratch(ctx), (size_t)(lp__cut_words(ctx, count, job->d, false) + DOWN) * sizeof *panels);
+    lp__word* panels =
+        lp__arena_alloc(lp__scratch(ctx),
+                        (size_t)(lp__cut_words(ctx, count, job->d, false) + DOWN) * sizeof *panels);
     if (!h || !blocks || !panels) {
         lp__tape_fail(job->node->tape, LP_NOMEM);
         return;
@@ -256,7 +259,8 @@ static const lp__word* operand(lp__node* node, lp__side side) {
     lp__node* w = node->in[1];
     const lp__word* own = lp__weight_operand(ctx, w, side);
     if (own || !w->tape) return own;
-    const size_t words = lp__weight_words(ctx, LP__F32, w->t.rows, w->t.cols, side == LP__TRANSPOSED);
+    const size_t words =
+        lp__weight_words(ctx, LP__F32, w->t.rows, w->t.cols, side == LP__TRANSPOSED);
     lp__word* packed = lp__tape_alloc(node->tape, words * sizeof *packed);
     if (packed && lp__weight_pack(ctx, LP__F32, w->t.rows, w->t.cols, w->t.data,
                                   side == LP__TRANSPOSED ? packed : NULL,
@@ -310,7 +314,8 @@ static void for_blocks(lp__node* node, bool back,
     lp__arena_release(scratch, mark);
 }
 
-/* ---- the op ------------------------------------------------------------------------------------ */
+/* ---- the op ------------------------------------------------------------------------------------
+ */
 
 /* Which rows are steps of k, see lp__steps; rows in no sequence stand alone. */
 static bool find_steps(lp__node* node, head_state* s, int64_t numbers) {
@@ -321,7 +326,8 @@ static bool find_steps(lp__node* node, head_state* s, int64_t numbers) {
     int64_t count = 0, q = 0;
     for (int64_t row = 0; row < rows; count++) {
         while (s->offsets && q < s->sequences && s->offsets[q + 1] <= row) q++;
-        const bool pair = numbers == 2 && s->offsets && q < s->sequences && row + 1 < s->offsets[q + 1];
+        const bool pair =
+            numbers == 2 && s->offsets && q < s->sequences && row + 1 < s->offsets[q + 1];
         first[count] = (int32_t)row;
         second[count] = pair ? (int32_t)row + 1 : -1;
         row += pair ? 2 : 1;
@@ -408,8 +414,8 @@ static void head_backward_f64(lp__node* node) {
         }
         for (int64_t j = 0; j < vocab; j++) sum += exp(z[j] - max);
         for (int64_t j = 0; j < vocab; j++) {
-            const double dz = dy[i] * ((j == target[i] ? 1.0 : 0.0) - exp(z[j] - max) / sum) /
-                              state->temperature;
+            const double dz =
+                dy[i] * ((j == target[i] ? 1.0 : 0.0) - exp(z[j] - max) / sum) / state->temperature;
             for (int64_t l = 0; l < d; l++) {
                 if (dh) dh[i * d + l] += dz * w[j * d + l];
                 if (dw) dw[j * d + l] += dz * h[i * d + l];
@@ -434,23 +440,26 @@ static bool kept_ok(lp_tape* t, const lp_head_def* def, lp_tensor target, int64_
         bool found = from == to;
         ok = from <= to;
         for (int64_t i = from; ok && i < to; i++) {
-            ok = def->kept[i] >= 0 && def->kept[i] < vocab && (i == from || def->kept[i - 1] < def->kept[i]);
+            ok = def->kept[i] >= 0 && def->kept[i] < vocab &&
+                 (i == from || def->kept[i - 1] < def->kept[i]);
             found |= def->kept[i] == ((const int32_t*)target->data)[row];
         }
         ok = ok && found;
     }
-    return LP__REQUIRE(t->ctx, ok, "a kept set has tokens of the vocabulary, rising, and the target");
+    return LP__REQUIRE(t->ctx, ok,
+                       "a kept set has tokens of the vocabulary, rising, and the target");
 }
 
-static bool head_ok(lp_tape* t, lp_tensor h, lp_tensor w, lp_tensor target, const lp_head_def* def) {
+static bool head_ok(lp_tape* t, lp_tensor h, lp_tensor w, lp_tensor target,
+                    const lp_head_def* def) {
     int64_t rows = 0;
     if (!LP__REQUIRE(t->ctx, h->cols == w->cols, "the head needs h [n, d] and W [vocab, d]") ||
         !LP__REQUIRE(t->ctx, target->type == LP_I32 && target->cols == 1 && target->rows == h->rows,
                      "the head needs one target a row, [n, 1] of LP_I32") ||
         !LP__REQUIRE(t->ctx, def->temperature > 0, "a temperature is positive") ||
         !LP__REQUIRE(t->ctx,
-                     !def->offsets || (lp__offsets_ok(def->sequences, def->offsets, &rows) &&
-                                       rows == h->rows),
+                     !def->offsets ||
+                         (lp__offsets_ok(def->sequences, def->offsets, &rows) && rows == h->rows),
                      "offsets must not fall, and cover the rows exactly"))
         return false;
     for (int64_t i = 0; i < target->rows; i++) {
@@ -479,8 +488,7 @@ lp_tensor lp_head(lp_tape* t, lp_tensor h, lp_tensor w, lp_tensor target, const 
     *s = (head_state){.temperature = def->temperature, .sequences = def->sequences};
     s->offsets = keep(t, def->offsets, def->sequences + 1, sizeof *s->offsets);
     s->kept_offsets = keep(t, def->kept_offsets, h->rows + 1, sizeof *s->kept_offsets);
-    if (s->kept_offsets)
-        s->kept = keep(t, def->kept, def->kept_offsets[h->rows], sizeof *s->kept);
+    if (s->kept_offsets) s->kept = keep(t, def->kept, def->kept_offsets[h->rows], sizeof *s->kept);
     if (entropy) s->entropy = lp__tape_alloc(t, (size_t)h->rows * sizeof(float));
     const lp__attr attr = {.state = s};
     lp_tensor y = lp__apply(t, &lp__op_head_logp, h->rows, 1, in, 3, &attr);

@@ -148,7 +148,8 @@ static void matmul_backward_gemm(lp__node* node) {
     if (db) gemm(node, LP__TN, k, n, m, a->t.data, k, node->t.grad, n, db, n, !fresh);
 }
 
-/* ---- a parameter as right operand ------------------------------------------------------------- */
+/* ---- a parameter as right operand -------------------------------------------------------------
+ */
 
 typedef struct words_job {
     const lp__format* format;
@@ -235,17 +236,22 @@ static void linear_backward_words(lp__node* node, float* dx, float* dw) {
         int32_t* row = lp__arena_alloc(scratch, (size_t)(2 * m) * sizeof *row);
         const lp__word *xw = lp__words_of(ctx, number, m, k, x->t.data),
                        *dyw = lp__words_of(ctx, number, m, n, node->t.grad);
-        lp__word* blocks = lp__arena_alloc(
-            scratch, (size_t)lp__cut_words(ctx, m, n, true) * sizeof *blocks);
-        lp__word* panels = lp__arena_alloc(
-            scratch, (size_t)lp__cut_words(ctx, m, k, false) * sizeof *panels);
+        lp__word* blocks =
+            lp__arena_alloc(scratch, (size_t)lp__cut_words(ctx, m, n, true) * sizeof *blocks);
+        lp__word* panels =
+            lp__arena_alloc(scratch, (size_t)lp__cut_words(ctx, m, k, false) * sizeof *panels);
         if (row && xw && dyw && blocks && panels) {
             const lp__steps steps = {m, row, row + m};
             for (int64_t i = 0; i < m; i++) row[i] = (int32_t)i, row[m + i] = -1;
             lp__cut_rows(ctx, number, &steps, n, dyw, lp__words(format, n), true, blocks);
             lp__cut_rows(ctx, number, &steps, k, xw, lp__words(format, k), false, panels);
-            const lp__product product = {.m = n, .n = k, .term = {{blocks, 0, panels, m, 0}},
-                                         .terms = 1, .blocks = true, .c = dw, .ldc = k,
+            const lp__product product = {.m = n,
+                                         .n = k,
+                                         .term = {{blocks, 0, panels, m, 0}},
+                                         .terms = 1,
+                                         .blocks = true,
+                                         .c = dw,
+                                         .ldc = k,
                                          .accumulate = true};
             lp__products(ctx, number, &product, 1);
         } else {

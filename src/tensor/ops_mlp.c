@@ -139,8 +139,8 @@ static void weight_gradient(const lp__kernels* kernels, int64_t rows, int64_t ou
         kernels->pack_rows(columns, rows, h + j, in, right);
         for (int64_t i = 0; i < out; i += tile)
             kernels->format[LP__F32].tile_packed((int)LP__MIN(out - i, tile), columns, rows,
-                                                 left + i * rows, right, panel, dw + i * in + j,
-                                                 in, true);
+                                                 left + i * rows, right, panel, dw + i * in + j, in,
+                                                 true);
     }
     kernels->add_rows(rows, out, d, dw + out * in); /* db */
 }

@@ -79,11 +79,12 @@ static void once(const job* j) {
     if (d->pass == LP_PRODUCT_FORWARD) {
         p.m = d->rows;
         p.n = p.ldc = d->out;
-        p.term[0] = (lp__term){j->x, j->in_words, j->weight, j->in_words, 0};
+        p.term[0] = (lp__term){.a = j->x, .lda = j->in_words, .b = j->weight, .words = j->in_words};
     } else if (d->pass == LP_PRODUCT_DX) {
         p.m = d->rows;
         p.n = p.ldc = d->in;
-        p.term[0] = (lp__term){j->dy, j->out_words, j->weight, j->out_words, 0};
+        p.term[0] =
+            (lp__term){.a = j->dy, .lda = j->out_words, .b = j->weight, .words = j->out_words};
     } else {
         const lp__format* format = &lp__ctx_kernels(j->ctx)->format[j->number];
         const int64_t count = lp__words(format, d->rows);
@@ -92,7 +93,7 @@ static void once(const job* j) {
         lp__cut_rows(j->ctx, j->number, &steps, d->in, j->x, j->in_words, false, j->panels);
         p.m = d->out;
         p.n = p.ldc = d->in;
-        p.term[0] = (lp__term){j->blocks, 0, j->panels, count, 0};
+        p.term[0] = (lp__term){.a = j->blocks, .b = j->panels, .words = count};
         p.blocks = p.accumulate = true;
     }
     lp__products(j->ctx, j->number, &p, 1);

@@ -31,6 +31,15 @@ static bool reserve(lp_grpo* g, int64_t sequences, int64_t tokens) {
     return true;
 }
 
+/* Whether sequence s has the prompt of the first of its group. */
+static bool same_prompt(const lp_generation* b, int64_t s, int64_t first) {
+    const int64_t from = b->prompt_offsets[s], other = b->prompt_offsets[first];
+    const int64_t length = b->prompt_offsets[s + 1] - from;
+    return length == b->prompt_offsets[first + 1] - other &&
+           memcmp(b->prompts.ids + from, b->prompts.ids + other,
+                  (size_t)length * sizeof *b->prompts.ids) == 0;
+}
+
 static lp_status check_batch(const lp_grpo* g, const lp_generation* b, const double* rewards) {
     const lp_grpo_def* d = &g->def;
     if (b->sequences < 1) return lp_fail(g->ctx, LP_INVALID, "the batch is empty");
@@ -54,6 +63,10 @@ static lp_status check_batch(const lp_grpo* g, const lp_generation* b, const dou
             b->response_offsets[s + 1] <= b->response_offsets[s])
             return lp_fail(g->ctx, LP_INVALID, "sequence %lld has an empty prompt or response",
                            (long long)s);
+        if (!same_prompt(b, s, s - s % d->num_generations))
+            return lp_fail(g->ctx, LP_INVALID,
+                           "sequence %lld has another prompt than the first of its group of %lld",
+                           (long long)s, (long long)d->num_generations);
     }
     return LP_OK;
 }
@@ -139,8 +152,6 @@ static lp_status micro_batch(void* user, const lp__part* part) {
     lp__pass* pass = &g->pass;
     const lp_grpo_def* d = &g->def;
     float* old = lp__part_gather(pass, part, g->old_log_prob);
-    int64_t* offsets =
-        lp__arena_alloc(&pass->arena, (size_t)(part->sequences + 1) * sizeof *offsets);
     const lp_grpo_loss_def loss = {
         .epsilon = d->epsilon,
         .epsilon_high = d->epsilon_high,
@@ -150,15 +161,13 @@ static lp_status micro_batch(void* user, const lp__part* part) {
         .ref_log_prob = d->beta > 0 ? lp__part_gather(pass, part, g->ref_log_prob) : NULL,
         .advantage = lp__part_gather(pass, part, g->advantage),
         .weight = lp__part_gather(pass, part, g->weight)};
-    if (!old || !offsets || !loss.advantage || !loss.weight || (d->beta > 0 && !loss.ref_log_prob))
+    if (!old || !loss.advantage || !loss.weight || (d->beta > 0 && !loss.ref_log_prob))
         return LP_NOMEM;
     lp_tape_reset(pass->tape);
     const lp__said said = lp__part_forward(pass, g->policy, part, LP__ASK_ENTROPY);
     if (!said.log_prob) return lp_tape_status(pass->tape);
     if (u->first) remember(u, part, said.log_prob, old);
-    offsets[0] = 0;
-    for (int64_t s = 0; s < part->sequences; s++) offsets[s + 1] = offsets[s] + part->count[s];
-    lp_grpo_sums_add(&u->sums, part->sequences, offsets, lp_f32(said.log_prob),
+    lp_grpo_sums_add(&u->sums, part->sequences, part->row_offsets, lp_f32(said.log_prob),
                      lp_f32(said.entropy), &loss);
     return lp_backward(pass->tape, lp_grpo_loss(pass->tape, said.log_prob, &loss));
 }

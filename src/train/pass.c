@@ -7,7 +7,7 @@
 enum { MICRO_TOKENS = 512, KL_ROWS = 64 };
 
 lp_status lp__pass_begin(lp__pass* pass, lp_ctx* ctx, const lp_model* model) {
-    *pass = (lp__pass){.ctx = ctx, .model = model, .temperature = 1.0};
+    *pass = (lp__pass){.ctx = ctx, .model = model, .group = 1, .temperature = 1.0};
     lp__arena_init(&pass->arena, ctx, 1 << 16);
     pass->tape = lp_tape_create(ctx, LP_F32);
     return pass->tape ? LP_OK : LP_NOMEM;
@@ -27,21 +27,73 @@ static int64_t response_length(const lp_generation* b, int64_t s) {
     return b->response_offsets[s + 1] - b->response_offsets[s];
 }
 
-/* How many of list[0..count) make the next part: at least one. */
+/* Tokens that a group which begins with sequence s puts in. */
+static int64_t group_tokens(const lp__pass* pass, const lp_generation* b, const int32_t* list,
+                            int64_t size) {
+    int64_t tokens = pass->group > 1 ? query_length(b, list[0]) : 0;
+    for (int64_t i = 0; i < size; i++)
+        tokens += response_length(b, list[i]) + (pass->group > 1 ? 0 : query_length(b, list[i]));
+    return tokens;
+}
+
+/* How many of list[0..count) make the next part: whole groups, at least one. */
 static int64_t part_size(const lp__pass* pass, const lp_generation* b, const int32_t* list,
                          int64_t count) {
-    if (pass->micro_batch_size > 0) return LP__MIN(count, pass->micro_batch_size);
     int64_t tokens = 0, n = 0;
     while (n < count) {
-        tokens += query_length(b, list[n]) + response_length(b, list[n]);
-        if (n > 0 && tokens > MICRO_TOKENS) break;
-        n++;
+        const int64_t size = LP__MIN(pass->group, count - n);
+        tokens += group_tokens(pass, b, list + n, size);
+        const bool full =
+            pass->micro_batch_size > 0 ? n + size > pass->micro_batch_size : tokens > MICRO_TOKENS;
+        if (n > 0 && full) break;
+        n += size;
     }
     return n;
 }
 
+/* Packs tokens behind those that are there: into the last piece of the batch, or as another one. */
+static void lengthen_piece(lp__part* part, const int32_t* tokens, int64_t count) {
+    int64_t* end = &part->offsets[part->pieces];
+    memcpy(part->tokens + *end, tokens, (size_t)count * sizeof *tokens);
+    *end += count;
+}
+static void add_piece(lp__part* part, int64_t prefix, const int32_t* tokens, int64_t count) {
+    part->prefix[part->pieces++] = prefix;
+    part->offsets[part->pieces] = part->offsets[part->pieces - 1];
+    lengthen_piece(part, tokens, count);
+}
+
 /* The input of a sequence is its query and its response but for the last token, which predicts
- * nothing. */
+ * nothing. The last token of the query predicts the first of the response. */
+static void fill_part(const lp__pass* pass, const lp_generation* b, const int32_t* list,
+                      lp__part* part) {
+    int64_t row = 0, prompt = -1;
+    part->offsets[0] = part->row_offsets[0] = 0;
+    for (int64_t i = 0; i < part->sequences; i++) {
+        const int64_t r = response_length(b, list[i]);
+        const int32_t* response = b->responses.ids + b->response_offsets[list[i]];
+        if (i % pass->group == 0) {
+            prompt = part->pieces;
+            add_piece(part, -1, b->prompts.ids + b->prompt_offsets[list[i]],
+                      query_length(b, list[i]));
+        }
+        const int64_t last = part->offsets[prompt + 1] - 1; /* token of the query */
+        if (pass->group > 1)
+            add_piece(part, prompt, response, r - 1);
+        else
+            lengthen_piece(part, response, r - 1);
+        const int64_t end = part->offsets[part->pieces];
+        for (int64_t j = 0; j < r; j++) {
+            part->row[row + j] = (int32_t)(j == 0 ? last : end - r + j);
+            part->target[row + j] = response[j];
+        }
+        part->first[i] = b->response_offsets[list[i]];
+        part->count[i] = r;
+        row += r;
+        part->row_offsets[i + 1] = row;
+    }
+}
+
 static lp_status part_build(lp__pass* pass, const lp_generation* b, const int32_t* list,
                             int64_t count, lp__part* part) {
     int64_t tokens = 0, rows = 0;
@@ -52,32 +104,18 @@ static lp_status part_build(lp__pass* pass, const lp_generation* b, const int32_
     lp__arena* arena = &pass->arena;
     lp__arena_reset(arena);
     *part = (lp__part){.sequences = count, .rows = rows};
-    part->offsets = lp__arena_alloc(arena, (size_t)(count + 1) * sizeof(int64_t));
+    part->offsets = lp__arena_alloc(arena, (size_t)(2 * count + 1) * sizeof(int64_t));
+    part->prefix = lp__arena_alloc(arena, (size_t)(2 * count) * sizeof(int64_t));
+    part->row_offsets = lp__arena_alloc(arena, (size_t)(count + 1) * sizeof(int64_t));
     part->first = lp__arena_alloc(arena, (size_t)count * sizeof(int64_t));
     part->count = lp__arena_alloc(arena, (size_t)count * sizeof(int64_t));
     part->tokens = lp__arena_alloc(arena, (size_t)tokens * sizeof(int32_t));
     part->row = lp__arena_alloc(arena, (size_t)rows * sizeof(int32_t));
     part->target = lp__arena_alloc(arena, (size_t)rows * sizeof(int32_t));
-    if (!part->offsets || !part->first || !part->count || !part->tokens || !part->row ||
-        !part->target)
+    if (!part->offsets || !part->prefix || !part->row_offsets || !part->first || !part->count ||
+        !part->tokens || !part->row || !part->target)
         return LP_NOMEM;
-    int64_t at = 0, row = 0;
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t q = query_length(b, list[i]), r = response_length(b, list[i]);
-        const int32_t* response = b->responses.ids + b->response_offsets[list[i]];
-        part->offsets[i] = at;
-        part->first[i] = b->response_offsets[list[i]];
-        part->count[i] = r;
-        memcpy(part->tokens + at, b->prompts.ids + b->prompt_offsets[list[i]],
-               (size_t)q * sizeof(int32_t));
-        memcpy(part->tokens + at + q, response, (size_t)(r - 1) * sizeof(int32_t));
-        for (int64_t j = 0; j < r; j++, row++) {
-            part->row[row] = (int32_t)(at + q - 1 + j);
-            part->target[row] = response[j];
-        }
-        at += q + r - 1;
-    }
-    part->offsets[count] = at;
+    fill_part(pass, b, list, part);
     return LP_OK;
 }
 
@@ -99,8 +137,10 @@ lp_status lp__pass_parts(lp__pass* pass, const lp_generation* b, const int32_t* 
 /* The states that predict the response tokens, [rows, width]. */
 static lp_tensor predicting_states(lp__pass* pass, const lp_weights* weights,
                                    const lp__part* part) {
-    const lp_batch batch = {
-        .sequences = part->sequences, .offsets = part->offsets, .tokens = part->tokens};
+    const lp_batch batch = {.sequences = part->pieces,
+                            .offsets = part->offsets,
+                            .tokens = part->tokens,
+                            .prefix = part->prefix};
     lp_tensor hidden = lp_model_hidden(pass->tape, pass->model, weights, &batch);
     return lp_rows(pass->tape, hidden, lp_const_i32(pass->tape, part->rows, 1, part->row));
 }
@@ -111,7 +151,10 @@ lp__said lp__part_forward(lp__pass* pass, const lp_weights* weights, const lp__p
     lp__said said = {.states = predicting_states(pass, weights, part)};
     lp_tensor target = lp_const_i32(t, part->rows, 1, part->target);
     lp_tensor* entropy = ask & LP__ASK_ENTROPY ? &said.entropy : NULL;
-    said.log_prob = lp_model_log_prob(t, weights, said.states, target, pass->temperature, entropy);
+    const lp_head_def head = {.temperature = pass->temperature,
+                              .sequences = part->sequences,
+                              .offsets = part->row_offsets};
+    said.log_prob = lp_model_score(t, weights, said.states, target, &head, entropy);
     if (ask & LP__ASK_VALUE)
         said.value = lp_linear(t, said.states, pass->value_weight, pass->value_bias);
     return lp_tape_status(t) == LP_OK ? said : (lp__said){0};

@@ -13,6 +13,8 @@ typedef struct lp__pass {
     lp_tape* tape;
     lp__arena arena;          /* parts and gathered columns; begins anew with each part */
     int64_t micro_batch_size; /* sequences of a part; 0: as many as make about 512 tokens */
+    int64_t group; /* sequences with one prompt, which follow each other in every list; the prompt is
+                      computed once for all, and a group is never cut. 1: each has its own */
     double temperature;       /* that logits are divided by */
     lp_tensor value_weight, value_bias; /* of the value head; NULL: there is none */
 } lp__pass;
@@ -21,10 +23,13 @@ typedef struct lp__pass {
  * tokens. All of it in the arena of the pass. */
 typedef struct lp__part {
     int64_t sequences, rows; /* rows: response tokens */
-    int64_t* offsets;        /* [sequences + 1]: into tokens */
+    int64_t pieces;          /* sequences, and with groups the prompts before their responses */
+    int64_t* offsets;        /* [pieces + 1]: into tokens */
+    int64_t* prefix;         /* [pieces]: see lp_batch */
     int32_t *tokens, *row, *target;
     int64_t* first; /* [sequences]: first entry of each response in arrays of the whole batch */
     int64_t* count; /* [sequences]: its tokens */
+    int64_t* row_offsets; /* [sequences + 1]: into rows */
 } lp__part;
 
 /* What a model says about the response tokens of a part, [rows, 1], and the states it says it from,

@@ -31,7 +31,7 @@ static void pass(lp__arena* arena) {
     }
 }
 
-static void second_pass_allocates_nothing(void** state) {
+static void third_pass_allocates_nothing(void** state) {
     (void)state;
     lp_ctx* ctx = create();
     lp__arena arena;
@@ -39,7 +39,10 @@ static void second_pass_allocates_nothing(void** state) {
     pass(&arena);
     uint64_t allocations = lp_ctx_memory(ctx).allocations;
     size_t high_water = arena.high_water;
-    assert_true(allocations > 3); /* there is something to reuse */
+    assert_true(allocations > 3); /* there is something to join */
+    lp__arena_reset(&arena);
+    pass(&arena);
+    assert_int_equal(lp_ctx_memory(ctx).allocations, ++allocations); /* one chunk for all */
     for (int i = 0; i < 20; i++) {
         lp__arena_reset(&arena);
         pass(&arena);
@@ -106,7 +109,7 @@ static void too_much_fails(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(second_pass_allocates_nothing),
+        cmocka_unit_test(third_pass_allocates_nothing),
         cmocka_unit_test(blocks_do_not_overlap),
         cmocka_unit_test(free_gives_back),
         cmocka_unit_test(too_much_fails),

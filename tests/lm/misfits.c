@@ -27,31 +27,35 @@ static void batches(void** state) {
     rig r = set_up_hooked();
     lp_kv *kv, *flat;
     assert_int_equal(lp_model_cache(r.model, LP_FLOAT32, 2, 4, &kv), LP_OK);
-    assert_int_equal(lp_kv_create(r.ctx, LP_FLOAT32, 1, 2, 2, 2, 4, &flat), LP_OK); /* of no model */
+    assert_int_equal(lp_kv_create(r.ctx, LP_FLOAT32, 1, 2, 2, 2, 4, &flat),
+                     LP_OK); /* of no model */
     lp_tape* t = lp_tape_create(r.ctx, LP_F32);
     const int32_t tokens[] = {5, 6, 7, 8, 9};
     const lp_batch wrong[] = {
-        {2, LIST(int64_t, 1, 2, 3), tokens, NULL, NULL},
-        {2, LIST(int64_t, -1, 2, 3), tokens, NULL, NULL},
-        {2, LIST(int64_t, 0, 3, 2), tokens, NULL, NULL},
-        {2, LIST(int64_t, 0, INT64_MIN, 2), tokens, NULL, NULL},
-        {-1, LIST(int64_t, 0, 1), tokens, NULL, NULL},
-        {1, NULL, tokens, NULL, NULL},
-        {1, LIST(int64_t, 0, 2), NULL, NULL, NULL},
-        {1, LIST(int64_t, 0, 2), LIST(int32_t, 5, 512), NULL, NULL},
-        {1, LIST(int64_t, 0, 2), LIST(int32_t, -1, 5), NULL, NULL},
-        {2, LIST(int64_t, 0, 1, 2), tokens, kv, NULL},
-        {2, LIST(int64_t, 0, 1, 2), tokens, kv, LIST(int32_t, 0, 2)},
-        {2, LIST(int64_t, 0, 1, 2), tokens, kv, LIST(int32_t, -1, 0)},
-        {2, LIST(int64_t, 0, 1, 2), tokens, kv, LIST(int32_t, 1, 1)},
-        {2, LIST(int64_t, 0, 1, 2), tokens, kv, LIST(int32_t, INT32_MIN, INT32_MAX)},
-        {1, LIST(int64_t, 0, 5), tokens, kv, LIST(int32_t, 0)}, /* it has four rows */
-        {1, LIST(int64_t, 0, 2), tokens, kv,
-         LIST(int32_t, 1)}, /* and in this slot three are taken */
-        {1, LIST(int64_t, 0, 1), tokens, flat, LIST(int32_t, 0)},
+        {2, LIST(int64_t, 1, 2, 3), tokens, NULL, NULL, NULL},
+        {2, LIST(int64_t, -1, 2, 3), tokens, NULL, NULL, NULL},
+        {2, LIST(int64_t, 0, 3, 2), tokens, NULL, NULL, NULL},
+        {2, LIST(int64_t, 0, INT64_MIN, 2), tokens, NULL, NULL, NULL},
+        {-1, LIST(int64_t, 0, 1), tokens, NULL, NULL, NULL},
+        {1, NULL, tokens, NULL, NULL, NULL},
+        {1, LIST(int64_t, 0, 2), NULL, NULL, NULL, NULL},
+        {1, LIST(int64_t, 0, 2), LIST(int32_t, 5, 512), NULL, NULL, NULL},
+        {1, LIST(int64_t, 0, 2), LIST(int32_t, -1, 5), NULL, NULL, NULL},
+        {2, LIST(int64_t, 0, 1, 2), tokens, kv, NULL, NULL},
+        {2, LIST(int64_t, 0, 1, 2), tokens, kv, LIST(int32_t, 0, 2), NULL},
+        {2, LIST(int64_t, 0, 1, 2), tokens, kv, LIST(int32_t, -1, 0), NULL},
+        {2, LIST(int64_t, 0, 1, 2), tokens, kv, LIST(int32_t, 1, 1), NULL},
+        {2, LIST(int64_t, 0, 1, 2), tokens, kv, LIST(int32_t, INT32_MIN, INT32_MAX), NULL},
+        {1, LIST(int64_t, 0, 5), tokens, kv, LIST(int32_t, 0), NULL}, /* it has four rows */
+        {1, LIST(int64_t, 0, 2), tokens, kv, LIST(int32_t, 1),
+         NULL}, /* and in this slot three are taken */
+        {1, LIST(int64_t, 0, 1), tokens, flat, LIST(int32_t, 0), NULL},
+        {2, LIST(int64_t, 0, 1, 2), tokens, NULL, NULL, LIST(int64_t, -1, 1)}, /* its own prefix */
+        {2, LIST(int64_t, 0, 1, 2), tokens, kv, LIST(int32_t, 0, 1), LIST(int64_t, -1, 0)},
+        {3, LIST(int64_t, 0, 1, 2, 3), tokens, NULL, NULL, LIST(int64_t, -1, 0, 1)},
     };
     lp_tape_record(t, false);
-    const lp_batch good = {2, LIST(int64_t, 0, 1, 4), tokens, kv, LIST(int32_t, 0, 1)};
+    const lp_batch good = {2, LIST(int64_t, 0, 1, 4), tokens, kv, LIST(int32_t, 0, 1), NULL};
     assert_non_null(lp_model_hidden(t, r.model, r.weights, &good));
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         assertions = 0;
@@ -73,11 +77,11 @@ static void batches(void** state) {
     assertions = 0;
     lp_tape_reset(t);
     assert_null(lp_model_hidden(t, &taller, r.weights,
-                                &(lp_batch){1, LIST(int64_t, 0, 2), tokens, NULL, NULL}));
+                                &(lp_batch){1, LIST(int64_t, 0, 2), tokens, NULL, NULL, NULL}));
     assert_int_equal(assertions, 1);
     lp_tape_reset(t);
-    const lp_batch full = {2, LIST(int64_t, 0, 1, 4), tokens, kv,
-                           LIST(int32_t, 1, 0)}; /* to the last row */
+    const lp_batch full = {2,  LIST(int64_t, 0, 1, 4), tokens,
+                           kv, LIST(int32_t, 1, 0),    NULL}; /* to the last row */
     assert_non_null(lp_model_hidden(t, r.model, r.weights, &full));
     lp_ctx_destroy(r.ctx);
 }

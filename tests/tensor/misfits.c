@@ -57,7 +57,7 @@ static lp_tensor attend(rig* r, int64_t heads, int64_t kv_heads, int64_t q, int6
                         int64_t last, lp_kv* cache, int32_t slot, int64_t layer) {
     lp_tape* t = r->t;
     const int64_t offsets[] = {0, last};
-    const lp_attention_def def = {heads, kv_heads, 1, offsets, cache, &slot, layer};
+    const lp_attention_def def = {heads, kv_heads, 1, offsets, cache, &slot, layer, NULL};
     return lp_attention(t, z(t, 3, q), z(t, 3, k), z(t, 3, v), &def);
 }
 
@@ -82,7 +82,7 @@ static lp_tensor attend_packed(rig* r, int64_t sequences, const int64_t* offsets
 /* Two sequences, of two rows and of one, in these slots. */
 static lp_tensor attend_slots(rig* r, const int32_t* slot) {
     const int64_t offsets[] = {0, 2, 3};
-    const lp_attention_def def = {2, 2, 2, offsets, r->kv, slot, 1};
+    const lp_attention_def def = {2, 2, 2, offsets, r->kv, slot, 1, NULL};
     for (int32_t i = 0; i < 2; i++) lp_kv_clear(r->kv, i);
     lp_tape_record(r->t, false);
     lp_tensor y = lp_attention(r->t, z(r->t, 3, 4), z(r->t, 3, 4), z(r->t, 3, 4), &def);

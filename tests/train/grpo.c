@@ -17,6 +17,8 @@ typedef struct rig {
     double rewards[SEQUENCES];
 } rig;
 
+static lp_precision precision = LP_FLOAT32; /* of the rigs to come */
+
 static void no_assertion(void* user, const char* condition, const char* where,
                          const char* message) {
     (void)user;
@@ -43,6 +45,8 @@ static void load(rig* r, int threads) {
     assert_int_equal(lp_model_open(r->ctx, LP_MODELS "/tiny.gguf", &r->model), LP_OK);
     assert_int_equal(lp_model_load_weights(r->model, true, &r->policy), LP_OK);
     assert_int_equal(lp_weights_clone(r->policy, false, &r->reference), LP_OK);
+    lp_weights_set_precision(r->policy, precision);
+    lp_weights_set_precision(r->reference, precision);
 }
 
 /* Completions of other lengths: those of the tiny model hardly ever end by themselves. */
@@ -536,10 +540,25 @@ static void a_reward_rises(void** state) {
     }
 }
 
+static int in_bfloat16(void** state) {
+    (void)state;
+    precision = LP_BFLOAT16;
+    return 0;
+}
+static int in_float32(void** state) {
+    (void)state;
+    precision = LP_FLOAT32;
+    return 0;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_and_micro_batches_change_no_bit),
         cmocka_unit_test(sampling_and_learning_agree_to_the_bit),
+        cmocka_unit_test_setup_teardown(threads_and_micro_batches_change_no_bit, in_bfloat16,
+                                        in_float32),
+        cmocka_unit_test_setup_teardown(sampling_and_learning_agree_to_the_bit, in_bfloat16,
+                                        in_float32),
         cmocka_unit_test(restricted_sampling_takes_the_ratio_from_the_first_update),
         cmocka_unit_test(groups_are_contiguous),
         cmocka_unit_test(equal_rewards_teach_nothing),

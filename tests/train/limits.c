@@ -44,7 +44,7 @@ static void make_an_end_likely(rig* r, double logit) {
     int32_t end = 0;
     while (!lp_model_ends(r->model, end)) end++;
     lp_tape* t = lp_tape_create(r->ctx, LP_F32);
-    const lp_batch prompt = {1, r->prompts.offsets, r->prompts.tokens.ids, NULL, NULL};
+    const lp_batch prompt = {1, r->prompts.offsets, r->prompts.tokens.ids, NULL, NULL, NULL};
     lp_tensor h = lp_model_hidden(t, r->model, r->policy, &prompt);
     assert_true(lp_model_get_shape(r->model).tied);
     float* row = lp_f32(lp_params_find(lp_weights_params(r->policy), "model.embed_tokens.weight")) +
@@ -70,7 +70,7 @@ static void compare_log_probs(const rig* r, int64_t s, int64_t least) {
     memcpy(tokens, g->prompts.ids + g->prompt_offsets[s], (size_t)q * sizeof *tokens);
     memcpy(tokens + q, said, (size_t)n * sizeof *tokens);
     const int64_t offsets[] = {0, q + n};
-    const lp_batch text = {1, offsets, tokens, NULL, NULL};
+    const lp_batch text = {1, offsets, tokens, NULL, NULL, NULL};
     lp_tape* t = lp_tape_create(r->ctx, LP_F32);
     lp_tensor z = lp_model_logits(t, r->policy, lp_model_hidden(t, r->model, r->policy, &text));
     for (int64_t i = 0; i < n; i++)
