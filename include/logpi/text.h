@@ -60,7 +60,8 @@ LP_API lp_status lp_tokenizer_open(lp_ctx* ctx, const char* folder, lp_tokenizer
 
 /* Writes tokenizer.json, tokenizer_config.json and, if there is a chat template,
  * chat_template.jinja into a folder, which is made if need be; transformers' AutoTokenizer then
- * gives the same ids. Each file is whole or not there. LP_IO: cannot write. */
+ * gives the same ids. Each file is whole or not there. LP_IO, LP_NOT_FOUND: cannot
+ * write there. */
 LP_API lp_status lp_tokenizer_save(const lp_tokenizer* tokenizer, const char* folder);
 
 /* Frees it before its context dies. NULL is allowed. */

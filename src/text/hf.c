@@ -123,14 +123,17 @@ static lp_status make_table(const lp__hf* hf, table* v) {
 
 /* ---- special tokens -------------------------------------------------------------------------- */
 
-/* GPT-2's release has no tokenizer_config.json: its class knows the token. */
+/* GPT-2's release has no tokenizer_config.json: its class knows the token. What the post-processor
+ * puts around a text comes first. */
 static void apply_defaults(lp__hf* hf, const table* v) {
     const bool gpt2 = hf->class_name.bytes == 0 ||
                       (hf->class_name.bytes >= 4 && memcmp(hf->class_name.data, "GPT2", 4) == 0);
     const lp__string end = lp__string_of("<|endoftext|>");
     if (!gpt2 || lp__names_find(&v->ids, end) < 0) return;
     for (int i = 0; i < LP__HF_NAMED; i++) {
-        if (i != LP__HF_PAD && !hf->named[i].given) hf->named[i].content = end;
+        const bool around =
+            (i == LP__HF_BOS && hf->first.data) || (i == LP__HF_EOS && hf->last.data);
+        if (i != LP__HF_PAD && !hf->named[i].given && !around) hf->named[i].content = end;
     }
 }
 

@@ -1,7 +1,8 @@
 /* For oracles: token ids of many texts. Arguments: a GGUF file or a Hugging Face folder; flags of
  * lp_tokenizer_encode as a number; if given, a folder to save the tokenizer to. Standard input:
- * texts, each a 4-byte little-endian length and as many bytes. Standard output, for each: one line
- * of ids, or "error" and the message; ids whose bytes are not the text are an error, too. */
+ * texts, each a 4-byte little-endian length and as many bytes. Standard output, for each, one line:
+ * "error" and the message; or ids, and "=" if they decode to the text, else "|" and the bytes that
+ * they decode to in hexadecimal. */
 #include "lm/gguf.h"
 #include "text/tokenizer.h"
 #include <stdio.h>
@@ -26,11 +27,11 @@ static void print_ids(lp_ctx* ctx, const lp_tokenizer* tokenizer, const char* te
     if (lp_tokenizer_encode(tokenizer, text, bytes, flags, list) ||
         lp_tokenizer_decode(tokenizer, list->ids, list->count, 0, again)) {
         printf("error %s", lp_error(ctx));
-    } else if (!(flags & LP_ENCODE_ADD_SPECIAL) &&
-               (again->bytes != bytes || (bytes && memcmp(again->data, text, bytes) != 0))) {
-        printf("error: the ids decode to another text");
     } else {
-        for (int64_t i = 0; i < list->count; i++) printf(i ? " %d" : "%d", list->ids[i]);
+        const bool same = again->bytes == bytes && (!bytes || !memcmp(again->data, text, bytes));
+        for (int64_t i = 0; i < list->count; i++) printf("%d ", list->ids[i]);
+        putchar(same ? '=' : '|');
+        for (size_t i = 0; !same && i < again->bytes; i++) printf("%02x", (uint8_t)again->data[i]);
     }
     putchar('\n');
 }
