@@ -42,7 +42,7 @@ need_packages() {
     rm -f "$log"
 }
 
-BUILD_PACKAGES=(gcc:gcc libc6-dev cmake:cmake make:make pkg-config:pkg-config libjansson-dev libpcre2-dev)
+BUILD_PACKAGES=(gcc:gcc libc6-dev cmake:cmake make:make pkg-config:pkg-config libjansson-dev libpcre2-dev libutf8proc-dev)
 
 # build PRESET [TARGET...]: configures if needed and builds a preset of CMakePresets.json
 build() {

@@ -1,10 +1,10 @@
 /* logpi/text.h - text to token ids and back: byte-level BPE, and chat prompts.
  *
  * A tokenizer is made from the vocabulary that a model's file carries, so it is obtained from a
- * loaded model. It gives the ids that Hugging Face's tokenizers library gives for the same
- * vocabulary: the text is cut at control tokens, then by the pre-tokenizer's pattern into pieces,
- * and the bytes of each piece are merged pair by pair, the pair of least rank first (Sennrich et
- * al. 2016; Radford et al. 2019). */
+ * loaded model, or from the folder of one. It gives the ids that Hugging Face's tokenizers library
+ * gives for the same vocabulary: the text is cut at control tokens, then by the pre-tokenizer's
+ * pattern into pieces, and the bytes of each piece are merged pair by pair, the pair of least rank
+ * first (Sennrich et al. 2016; Radford et al. 2019). */
 #ifndef LOGPI_TEXT_H
 #define LOGPI_TEXT_H
 
@@ -46,6 +46,24 @@ LP_API lp_status lp_text_add_lossy(lp_ctx* ctx, lp_text* text, const void* data,
 
 typedef struct lp_tokenizer lp_tokenizer;
 
+/* Reads the tokenizer of a Hugging Face folder: tokenizer.json, else vocab.json with merges.txt
+ * (the layout of GPT-2's release); and, where they are there, tokenizer_config.json and
+ * chat_template.jinja. GPT-2's "<|endoftext|>" begins and ends texts where no file says which token
+ * does. Ids may leave gaps, as many as there are tokens; an id in a gap decodes to nothing.
+ *
+ * LP_NOT_FOUND: neither is there. LP_FORMAT: malformed, or in contradiction; the message gives file
+ * and place. LP_UNSUPPORTED: another model than byte-level BPE (SentencePiece, as in Llama 2, or
+ * WordPiece), a pre-tokenizer whose pattern is not one of GPT-2, SmolLM, Llama 3 and Qwen2 (a
+ * regular expression from a file is never run), added tokens that match single words only. Fields
+ * for truncation and padding are not used. */
+LP_API lp_status lp_tokenizer_open(lp_ctx* ctx, const char* folder, lp_tokenizer** out);
+
+/* Writes tokenizer.json, tokenizer_config.json and, if there is a chat template,
+ * chat_template.jinja into a folder, which is made if need be; transformers' AutoTokenizer then
+ * gives the same ids. Each file is whole or not there. LP_IO, LP_NOT_FOUND: cannot
+ * write there. */
+LP_API lp_status lp_tokenizer_save(const lp_tokenizer* tokenizer, const char* folder);
+
 /* Frees it before its context dies. NULL is allowed. */
 LP_API void lp_tokenizer_destroy(lp_tokenizer* tokenizer);
 
@@ -59,6 +77,14 @@ LP_API int32_t lp_tokenizer_eos(const lp_tokenizer* tokenizer);
 LP_API int32_t lp_tokenizer_eot(const lp_tokenizer* tokenizer);
 LP_API int32_t lp_tokenizer_pad(const lp_tokenizer* tokenizer);
 LP_API int32_t lp_tokenizer_unk(const lp_tokenizer* tokenizer);
+
+/* The ids that end a text when the model says them: end of sequence, end of turn, and those added
+ * by lp_tokenizer_add_end (generation_config.json may list several), each once. Borrowed until one
+ * is added or the tokenizer is destroyed. */
+LP_API const int32_t* lp_tokenizer_ends(const lp_tokenizer* tokenizer, int64_t* count);
+LP_API bool lp_tokenizer_is_end(const lp_tokenizer* tokenizer, int32_t id);
+/* LP_INVALID: no such id. */
+LP_API lp_status lp_tokenizer_add_end(lp_tokenizer* tokenizer, int32_t id);
 
 /* Whether id is a control token: never produced by plain text, left out by LP_DECODE_SKIP_SPECIAL.
  */

@@ -26,8 +26,28 @@ static uint32_t pair_rank(const lp__bpe* bpe, int32_t left, int32_t right) {
     return pair->left < 0 ? NO_RANK : pair->rank;
 }
 
-static lp_status merge_add(lp_ctx* ctx, lp__bpe* bpe, const lp__names* names, lp__string merge,
-                           int64_t rank, lp_text* joined) {
+static lp_status merge_add(lp_ctx* ctx, lp__bpe* bpe, const lp__names* names, lp__string left,
+                           lp__string right, int64_t rank, lp_text* joined) {
+    joined->bytes = 0;
+    if (lp_text_add(ctx, joined, left.data, left.bytes)) return LP_NOMEM;
+    if (lp_text_add(ctx, joined, right.data, right.bytes)) return LP_NOMEM;
+    int64_t left_id = lp__names_find(names, left), right_id = lp__names_find(names, right);
+    int64_t id = lp__names_find(names, (lp__string){joined->data, joined->bytes});
+    if (left_id < 0 || right_id < 0 || id < 0) {
+        return lp_fail(ctx, LP_FORMAT,
+                       "merge %lld of the tokenizer, \"%.*s %.*s\": %s is not in the vocabulary",
+                       (long long)rank, (int)LP__MIN(left.bytes, (size_t)80), left.data,
+                       (int)LP__MIN(right.bytes, (size_t)80), right.data,
+                       left_id < 0 || right_id < 0 ? "one of the two" : "what it makes");
+    }
+    lp__pair* pair = pair_slot(bpe, (int32_t)left_id, (int32_t)right_id);
+    *pair = (lp__pair){(int32_t)left_id, (int32_t)right_id, (uint32_t)rank};
+    bpe->merges[rank] = (lp__merge){(int32_t)left_id, (int32_t)right_id, (int32_t)id};
+    return LP_OK;
+}
+
+static lp_status merge_add_line(lp_ctx* ctx, lp__bpe* bpe, const lp__names* names, lp__string merge,
+                                int64_t rank, lp_text* joined) {
     const char* space = memchr(merge.data, ' ', merge.bytes);
     if (!space) {
         return lp_fail(ctx, LP_FORMAT,
@@ -36,52 +56,45 @@ static lp_status merge_add(lp_ctx* ctx, lp__bpe* bpe, const lp__names* names, lp
     }
     lp__string left = {merge.data, (size_t)(space - merge.data)};
     lp__string right = {space + 1, merge.bytes - left.bytes - 1};
-    joined->bytes = 0;
-    if (lp_text_add(ctx, joined, left.data, left.bytes)) return LP_NOMEM;
-    if (lp_text_add(ctx, joined, right.data, right.bytes)) return LP_NOMEM;
-    int64_t left_id = lp__names_find(names, left), right_id = lp__names_find(names, right);
-    int64_t id = lp__names_find(names, (lp__string){joined->data, joined->bytes});
-    if (left_id < 0 || right_id < 0 || id < 0) {
-        return lp_fail(ctx, LP_FORMAT,
-                       "merge %lld of the tokenizer, \"%.*s\": %s is not in the vocabulary",
-                       (long long)rank, (int)LP__MIN(merge.bytes, (size_t)80), merge.data,
-                       left_id < 0 || right_id < 0 ? "one of the two" : "what it makes");
-    }
-    lp__pair* pair = pair_slot(bpe, (int32_t)left_id, (int32_t)right_id);
-    *pair = (lp__pair){(int32_t)left_id, (int32_t)right_id, (uint32_t)rank};
-    bpe->merged[rank] = (int32_t)id;
-    return LP_OK;
+    return merge_add(ctx, bpe, names, left, right, rank, joined);
 }
 
 lp_status lp__bpe_init(lp_ctx* ctx, lp__bpe* bpe, const lp__names* names, const lp__string* merges,
-                       int64_t merge_count) {
-    *bpe = (lp__bpe){0};
+                       const lp__string* pairs, int64_t merge_count, int32_t unknown) {
+    *bpe = (lp__bpe){.merge_count = merge_count};
     for (int b = 0; b < 256; b++) {
         char spelling[2];
         int n = lp__byte_spelling((uint8_t)b, spelling);
         bpe->byte_ids[b] = (int32_t)lp__names_find(names, (lp__string){spelling, (size_t)n});
+        if (bpe->byte_ids[b] < 0) bpe->byte_ids[b] = unknown;
     }
     size_t slots = 16;
     while (slots < (size_t)merge_count * 2) slots *= 2;
     bpe->mask = (uint32_t)(slots - 1);
     bpe->pairs = lp__calloc(ctx, slots, sizeof *bpe->pairs);
-    bpe->merged = lp__calloc(ctx, (size_t)merge_count, sizeof *bpe->merged);
-    if (!bpe->pairs || !bpe->merged) return LP_NOMEM;
+    bpe->merges = lp__calloc(ctx, (size_t)merge_count, sizeof *bpe->merges);
+    if (!bpe->pairs || !bpe->merges) return LP_NOMEM;
     for (size_t i = 0; i < slots; i++) bpe->pairs[i].left = -1;
     lp_text joined = {0};
     lp_status status = LP_OK;
     for (int64_t rank = 0; rank < merge_count && status == LP_OK; rank++) {
-        status = merge_add(ctx, bpe, names, merges[rank], rank, &joined);
+        status =
+            pairs ? merge_add(ctx, bpe, names, pairs[2 * rank], pairs[2 * rank + 1], rank, &joined)
+                  : merge_add_line(ctx, bpe, names, merges[rank], rank, &joined);
     }
     lp_text_free(ctx, &joined);
     return status;
 }
 
+bool lp__bpe_counts(const lp__bpe* bpe, int64_t rank) {
+    return pair_rank(bpe, bpe->merges[rank].left, bpe->merges[rank].right) == (uint32_t)rank;
+}
+
 void lp__bpe_free(lp_ctx* ctx, lp__bpe* bpe) {
     lp__free(ctx, bpe->pairs);
-    lp__free(ctx, bpe->merged);
+    lp__free(ctx, bpe->merges);
     bpe->pairs = NULL;
-    bpe->merged = NULL;
+    bpe->merges = NULL;
 }
 
 /* ---- one piece ------------------------------------------------------------------------------- */
@@ -155,7 +168,7 @@ lp_status lp__bpe_encode(lp_ctx* ctx, const lp__bpe* bpe, const char* bytes, int
         symbol* left = &symbols[at];
         if (left->rank != rank) continue;
         symbol* right = &symbols[left->next];
-        left->id = bpe->merged[rank];
+        left->id = bpe->merges[rank].made;
         left->next = right->next;
         right->rank = NO_RANK;
         if (left->next >= 0) symbols[left->next].previous = at;

@@ -9,18 +9,28 @@ typedef struct lp__pair {
     uint32_t rank;
 } lp__pair;
 
-/* The merges: (left, right) has a rank, the lower the earlier, and a rank has the id it makes. */
+/* What a rank joins, and what it makes. */
+typedef struct lp__merge {
+    int32_t left, right, made;
+} lp__merge;
+
+/* The merges: (left, right) has a rank, the lower the earlier. */
 typedef struct lp__bpe {
     lp__pair* pairs; /* open addressing, [mask + 1] */
     uint32_t mask;
-    int32_t* merged;       /* [merge_count], by rank */
+    lp__merge* merges; /* [merge_count], by rank */
+    int64_t merge_count;
     int32_t byte_ids[256]; /* the id of a byte alone; -1: not in the vocabulary */
 } lp__bpe;
 
-/* merges: "left right", in the order of their ranks; spellings to ids by names. Of a pair that is
- * listed twice the later rank counts, as in Hugging Face's loader. */
+/* In the order of their ranks: merges, "left right"; or, where they are not NULL, pairs, left and
+ * right by turns. Spellings to ids by names. Of a pair that is listed twice the later rank counts,
+ * as in Hugging Face's loader. A byte that the vocabulary does not have is unknown, if that is not
+ * -1. */
 lp_status lp__bpe_init(lp_ctx* ctx, lp__bpe* bpe, const lp__names* names, const lp__string* merges,
-                       int64_t merge_count);
+                       const lp__string* pairs, int64_t merge_count, int32_t unknown);
+/* Whether a rank counts: no later one has the same pair. */
+bool lp__bpe_counts(const lp__bpe* bpe, int64_t rank);
 void lp__bpe_free(lp_ctx* ctx, lp__bpe* bpe);
 
 /* Encodes n bytes (n <= 2^31 - 1) into ids, which has room for n; *count is how many. Work memory

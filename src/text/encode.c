@@ -1,56 +1,47 @@
 /* Text to ids: cut at whole tokens, then into pieces, then byte pairs. */
+#include "text/byte_alphabet.h"
+#include "text/normalize.h"
 #include "text/tokenizer.h"
 
-/* The longest token of whole at the start of text: its id, or -1. Narrows the sorted list by one
- * byte at a time, so the cost does not grow with the number of tokens that share a start. */
-static int32_t whole_at(const lp_tokenizer* t, const char* text, size_t bytes, bool parse_special,
-                        size_t* length) {
-    int32_t low = 0, high = t->whole_count, best = -1;
-    for (size_t depth = 0; depth < bytes && low < high; depth++) {
-        uint8_t c = (uint8_t)text[depth];
-        /* Within [low, high) the first `depth` bytes agree with the text, and shorter tokens come
-         * first. */
-        for (int side = 0; side < 2; side++) {
-            int32_t from = low, to = high;
-            while (from < to) {
-                int32_t middle = from + (to - from) / 2;
-                lp__string token = t->spellings[t->whole[middle]];
-                int next = depth < token.bytes ? (uint8_t)token.data[depth] : -1;
-                if (next < c + side) {
-                    from = middle + 1;
-                } else {
-                    to = middle;
-                }
-            }
-            if (side == 0) {
-                low = from;
-            } else {
-                high = from;
-            }
-        }
-        if (low >= high) break;
-        int32_t id = t->whole[low];
-        bool usable = parse_special || t->kinds[id] != LP__TOKEN_CONTROL;
-        if (t->spellings[id].bytes == depth + 1 && usable) {
-            best = id;
-            *length = depth + 1;
-        }
-    }
-    return best;
-}
-
-typedef struct sink {
+typedef struct walk {
     const lp_tokenizer* tokenizer;
     lp_token_list* list;
-} sink;
+    bool parse_special;
+} walk;
+
+/* ---- pieces ---------------------------------------------------------------------------------- */
+
+/* The ordinary token that a piece is as a whole, or -1. */
+static lp_status token_of_piece(const lp_tokenizer* t, const char* piece, size_t bytes,
+                                int32_t* id) {
+    *id = -1;
+    if (bytes > t->longest) return LP_OK;
+    lp__arena* arena = lp__scratch(t->ctx);
+    const lp__mark mark = lp__arena_mark(arena);
+    char* spelling = lp__arena_alloc(arena, 2 * bytes);
+    if (!spelling) return LP_NOMEM;
+    size_t n = 0;
+    for (size_t i = 0; i < bytes; i++)
+        n += (size_t)lp__byte_spelling((uint8_t)piece[i], spelling + n);
+    const int64_t found = lp__names_find(&t->by_spelling, (lp__string){spelling, n});
+    if (found >= 0 && t->kinds[found] == LP__TOKEN_NORMAL) *id = (int32_t)found;
+    lp__arena_release(arena, mark);
+    return LP_OK;
+}
 
 static lp_status encode_piece(void* user, const char* piece, size_t bytes) {
-    sink* s = user;
-    const lp_tokenizer* t = s->tokenizer;
-    lp_token_list* list = s->list;
-    lp_status status =
-        lp__token_list_reserve(t->ctx, list, (int64_t)bytes); /* one id a byte at most */
+    const walk* w = user;
+    const lp_tokenizer* t = w->tokenizer;
+    lp_token_list* list = w->list;
+    /* one id a byte at most */
+    lp_status status = lp__token_list_reserve(t->ctx, list, (int64_t)bytes);
+    int32_t whole = -1;
+    if (status == LP_OK && t->ignore_merges) status = token_of_piece(t, piece, bytes, &whole);
     if (status != LP_OK) return status;
+    if (whole >= 0) {
+        list->ids[list->count++] = whole;
+        return LP_OK;
+    }
     int32_t count;
     status =
         lp__bpe_encode(t->ctx, &t->bpe, piece, (int32_t)bytes, list->ids + list->count, &count);
@@ -58,27 +49,67 @@ static lp_status encode_piece(void* user, const char* piece, size_t bytes) {
     return status;
 }
 
-lp_status lp__encode_text(const lp_tokenizer* t, const char* text, size_t bytes, bool parse_special,
-                          lp_token_list* list) {
-    sink s = {t, list};
-    size_t start = 0; /* of the ordinary text not yet encoded */
-    for (size_t at = 0; at < bytes;) {
+/* ---- whole tokens ---------------------------------------------------------------------------- */
+
+static lp_status cut_at(const walk* w, int set, const char* text, size_t bytes);
+
+/* What lies between the whole tokens of one set. */
+static lp_status encode_between(const walk* w, int set, const char* text, size_t bytes) {
+    const lp_tokenizer* t = w->tokenizer;
+    if (bytes == 0) return LP_OK;
+    if (set == 1) return lp__pretokenize(t->pretokenizer, text, bytes, encode_piece, (void*)w);
+    if (!t->pre.nfc || lp__nfc_plain(text, bytes)) return cut_at(w, 1, text, bytes);
+    lp_text normal = {0};
+    lp_status status = lp__nfc(t->ctx, text, bytes, &normal);
+    if (status == LP_OK && normal.bytes > INT32_MAX) {
+        status = lp_fail(t->ctx, LP_INVALID, "a text of %zu bytes, normalised, is too long",
+                         normal.bytes);
+    }
+    if (status == LP_OK) status = cut_at(w, 1, normal.data, normal.bytes);
+    lp_text_free(t->ctx, &normal);
+    return status;
+}
+
+/* As Hugging Face's AddedVocabulary: the leftmost match, the longest there; white space beside it
+ * goes with it where its flags say so; a control token that shall not be parsed is ordinary text,
+ * and so is all within it. Linear: white space is looked at once for each side of a match. */
+static lp_status cut_at(const walk* w, int set, const char* text, size_t bytes) {
+    const lp_tokenizer* t = w->tokenizer;
+    const lp__whole* whole = &t->whole[set];
+    size_t start = 0, run = 0; /* of the text not yet encoded; where the last white space ended */
+    for (size_t at = 0; whole->count > 0 && at < bytes;) {
         size_t length = 0;
         int32_t id = -1;
-        if (t->whole_start[(uint8_t)text[at]])
-            id = whole_at(t, text + at, bytes - at, parse_special, &length);
+        if (whole->start[(uint8_t)text[at]])
+            id = lp__whole_at(whole, t->spellings, text + at, bytes - at, &length);
         if (id < 0) {
             at++;
             continue;
         }
-        lp_status status =
-            lp__pretokenize(t->pretokenizer, text + start, at - start, encode_piece, &s);
-        if (status == LP_OK) status = lp_token_list_add(t->ctx, list, &id, 1);
-        if (status != LP_OK) return status;
+        const size_t from = at;
         at += length;
+        if (!w->parse_special && t->kinds[id] == LP__TOKEN_CONTROL) continue;
+        lp_status status = LP_OK;
+        if (from > start) {
+            size_t between = from - start;
+            if (t->flags[id] & LP__TOKEN_LSTRIP) between -= lp__space_before(text + start, between);
+            status = encode_between(w, set, text + start, between);
+        }
+        if (status == LP_OK) status = lp_token_list_add(t->ctx, w->list, &id, 1);
+        if (status != LP_OK) return status;
         start = at;
+        if (t->flags[id] & LP__TOKEN_RSTRIP) {
+            if (at >= run) run = at + lp__space_after(text + at, bytes - at);
+            start = run;
+        }
     }
-    return lp__pretokenize(t->pretokenizer, text + start, bytes - start, encode_piece, &s);
+    return start < bytes ? encode_between(w, set, text + start, bytes - start) : LP_OK;
+}
+
+lp_status lp__encode_text(const lp_tokenizer* t, const char* text, size_t bytes, bool parse_special,
+                          lp_token_list* list) {
+    const walk w = {t, list, parse_special};
+    return cut_at(&w, 0, text, bytes);
 }
 
 lp_status lp_tokenizer_encode(const lp_tokenizer* t, const char* text, size_t bytes, unsigned flags,

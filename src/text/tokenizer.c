@@ -4,7 +4,8 @@
 #include <string.h>
 
 lp__tokenizer_spec lp__tokenizer_spec_default(void) {
-    return (lp__tokenizer_spec){.bos = -1, .eos = -1, .eot = -1, .pad = -1, .unk = -1};
+    return (lp__tokenizer_spec){
+        .bos = -1, .eos = -1, .eot = -1, .pad = -1, .unk = -1, .unknown_byte = -1};
 }
 
 /* ---- creation -------------------------------------------------------------------------------- */
@@ -25,9 +26,10 @@ static lp_status check_spec(lp_ctx* ctx, const lp__tokenizer_spec* spec) {
         return lp_fail(ctx, LP_FORMAT, "the chat template has %zu bytes; at most %d are possible",
                        spec->chat_template.bytes, LP__CHAT_TEMPLATE_LIMIT);
     }
-    const int32_t ids[] = {spec->bos, spec->eos, spec->eot, spec->pad, spec->unk};
-    const char* const names[] = {"bos", "eos", "eot", "pad", "unknown"};
-    for (int i = 0; i < 5; i++) {
+    const int32_t ids[] = {spec->bos, spec->eos, spec->eot,
+                           spec->pad, spec->unk, spec->unknown_byte};
+    const char* const names[] = {"bos", "eos", "eot", "pad", "unknown", "unknown byte's"};
+    for (int i = 0; i < 6; i++) {
         if (ids[i] < -1 || ids[i] >= spec->token_count) {
             return lp_fail(ctx, LP_FORMAT,
                            "the tokenizer's %s token is %d, but there are %lld tokens", names[i],
@@ -35,6 +37,10 @@ static lp_status check_spec(lp_ctx* ctx, const lp__tokenizer_spec* spec) {
         }
     }
     return LP_OK;
+}
+
+static bool is_whole(int kind) {
+    return kind == LP__TOKEN_CONTROL || kind == LP__TOKEN_USER_DEFINED;
 }
 
 static lp_status check_token(lp_ctx* ctx, const lp__tokenizer_spec* spec, int64_t id) {
@@ -52,6 +58,12 @@ static lp_status check_token(lp_ctx* ctx, const lp__tokenizer_spec* spec, int64_
         return lp_fail(ctx, LP_FORMAT, "token %lld has the unknown type %d", (long long)id,
                        spec->kinds[id]);
     }
+    if (is_whole(spec->kinds ? spec->kinds[id] : LP__TOKEN_NORMAL) &&
+        token.bytes > LP__WHOLE_BYTES_LIMIT) {
+        return lp_fail(ctx, LP_UNSUPPORTED,
+                       "token %lld, which is matched whole, has %zu bytes; at most %d are possible",
+                       (long long)id, token.bytes, LP__WHOLE_BYTES_LIMIT);
+    }
     return LP_OK;
 }
 
@@ -66,9 +78,11 @@ static lp_status copy_vocabulary(lp_tokenizer* t, const lp__tokenizer_spec* spec
     t->spellings = lp__calloc(t->ctx, n, sizeof *t->spellings);
     t->bytes = lp__calloc(t->ctx, n, sizeof *t->bytes);
     t->kinds = lp__calloc(t->ctx, n, 1);
+    t->flags = lp__calloc(t->ctx, n, 1);
     t->spelling_block = lp__alloc(t->ctx, total);
     t->bytes_block = lp__alloc(t->ctx, total);
-    if (!t->spellings || !t->bytes || !t->kinds || !t->spelling_block || !t->bytes_block)
+    if (!t->spellings || !t->bytes || !t->kinds || !t->flags || !t->spelling_block ||
+        !t->bytes_block)
         return LP_NOMEM;
     if (lp__names_init(t->ctx, &t->by_spelling, n)) return LP_NOMEM;
     if (lp__names_init(t->ctx, &t->by_bytes, n)) return LP_NOMEM;
@@ -82,6 +96,8 @@ static lp_status copy_vocabulary(lp_tokenizer* t, const lp__tokenizer_spec* spec
         bytes[length] = '\0';
         t->bytes[i] = (lp__string){bytes, length};
         t->kinds[i] = (uint8_t)(spec->kinds ? spec->kinds[i] : LP__TOKEN_NORMAL);
+        if (spec->flags) t->flags[i] = spec->flags[i];
+        t->longest = LP__MAX(t->longest, token.bytes);
         spelling += token.bytes + 1;
         bytes += length + 1;
         if (token.bytes == 0) continue; /* a filler; nothing can produce it */
@@ -94,66 +110,55 @@ static lp_status copy_vocabulary(lp_tokenizer* t, const lp__tokenizer_spec* spec
     return LP_OK;
 }
 
-static int compare_bytes(lp__string a, lp__string b) {
-    size_t n = LP__MIN(a.bytes, b.bytes);
-    int order = n > 0 ? memcmp(a.data, b.data, n) : 0;
-    return order != 0 ? order : (a.bytes > b.bytes) - (a.bytes < b.bytes);
-}
-
-/* Heap sort: no recursion and no memory, whatever the order of the file. */
-static void sift(const lp_tokenizer* t, int32_t* ids, int32_t root, int32_t n) {
-    for (int32_t child; (child = 2 * root + 1) < n; root = child) {
-        if (child + 1 < n &&
-            compare_bytes(t->spellings[ids[child + 1]], t->spellings[ids[child]]) > 0)
-            child++;
-        if (compare_bytes(t->spellings[ids[root]], t->spellings[ids[child]]) >= 0) return;
-        int32_t swap = ids[root];
-        ids[root] = ids[child];
-        ids[child] = swap;
-    }
-}
-
-static void sort_ids(const lp_tokenizer* t, int32_t* ids, int32_t n) {
-    for (int32_t root = n / 2 - 1; root >= 0; root--) sift(t, ids, root, n);
-    for (int32_t end = n - 1; end > 0; end--) {
-        int32_t swap = ids[0];
-        ids[0] = ids[end];
-        ids[end] = swap;
-        sift(t, ids, 0, end);
-    }
-}
-
 static lp_status collect_whole(lp_tokenizer* t) {
-    for (int32_t i = 0; i < t->size; i++) {
-        bool whole = t->kinds[i] == LP__TOKEN_CONTROL || t->kinds[i] == LP__TOKEN_USER_DEFINED;
-        if (whole && t->spellings[i].bytes > 0) t->whole_count++;
+    for (int set = 0; set < 2; set++) {
+        lp__whole* whole = &t->whole[set];
+        for (int pass = 0; pass < 2; pass++) {
+            whole->count = 0;
+            for (int32_t i = 0; i < t->size; i++) {
+                const bool normalized = t->flags[i] & LP__TOKEN_NORMALIZED;
+                if (!is_whole(t->kinds[i]) || t->spellings[i].bytes == 0 || normalized != set)
+                    continue;
+                if (pass == 1) whole->ids[whole->count] = i;
+                whole->count++;
+            }
+            if (pass == 0)
+                whole->ids = lp__calloc(t->ctx, (size_t)whole->count, sizeof *whole->ids);
+            if (!whole->ids) return LP_NOMEM;
+        }
+        lp__whole_sort(whole, t->spellings);
     }
-    t->whole = lp__calloc(t->ctx, (size_t)t->whole_count, sizeof *t->whole);
-    if (!t->whole) return LP_NOMEM;
-    int32_t n = 0;
-    for (int32_t i = 0; i < t->size; i++) {
-        bool whole = t->kinds[i] == LP__TOKEN_CONTROL || t->kinds[i] == LP__TOKEN_USER_DEFINED;
-        if (!whole || t->spellings[i].bytes == 0) continue;
-        t->whole[n++] = i;
-        t->whole_start[(uint8_t)t->spellings[i].data[0]] = true;
-    }
-    sort_ids(t, t->whole, n);
     return LP_OK;
 }
 
+static lp_status set_chat(lp_tokenizer* t, lp__string source) {
+    if (!source.data) return LP_OK;
+    t->chat_template = lp__strdup(t->ctx, source.data, source.bytes);
+    if (!t->chat_template) return LP_NOMEM;
+    t->chat_template_bytes = source.bytes;
+    if (t->im_start < 0 || t->im_end < 0) return LP_OK;
+    return lp__chat_template_read(t->ctx, source, &t->chat, &t->default_system);
+}
+
 static lp_status build(lp_tokenizer* t, const lp__tokenizer_spec* spec) {
-    lp_status status = copy_vocabulary(t, spec);
+    t->pre = spec->steps;
+    t->ignore_merges = spec->ignore_merges;
+    lp_status status = LP_OK;
+    if (spec->pre.data) status = lp__pre_by_name(t->ctx, spec->pre, &t->pre, &t->ignore_merges);
+    if (status == LP_OK) status = copy_vocabulary(t, spec);
     if (status == LP_OK) {
-        status = lp__bpe_init(t->ctx, &t->bpe, &t->by_spelling, spec->merges, spec->merge_count);
+        status = lp__bpe_init(t->ctx, &t->bpe, &t->by_spelling, spec->merges, spec->pairs,
+                              spec->merge_count, spec->unknown_byte);
     }
-    if (status == LP_OK) status = lp__pretokenizer_create(t->ctx, spec->pre, &t->pretokenizer);
+    if (status == LP_OK) status = lp__pretokenizer_create(t->ctx, &t->pre, &t->pretokenizer);
     if (status == LP_OK) status = collect_whole(t);
     if (status != LP_OK) return status;
     t->im_start = (int32_t)lp__names_find(&t->by_spelling, lp__string_of("<|im_start|>"));
     t->im_end = (int32_t)lp__names_find(&t->by_spelling, lp__string_of("<|im_end|>"));
     if (t->eot < 0) t->eot = t->im_end;
-    if (t->im_start < 0 || t->im_end < 0 || !spec->chat_template.data) return LP_OK;
-    return lp__chat_template_read(t->ctx, spec->chat_template, &t->chat, &t->default_system);
+    if (t->eos >= 0) status = lp_tokenizer_add_end(t, t->eos);
+    if (status == LP_OK && t->eot >= 0) status = lp_tokenizer_add_end(t, t->eot);
+    return status == LP_OK ? set_chat(t, spec->chat_template) : status;
 }
 
 lp_status lp__tokenizer_create(lp_ctx* ctx, const lp__tokenizer_spec* spec, lp_tokenizer** out) {
@@ -168,6 +173,7 @@ lp_status lp__tokenizer_create(lp_ctx* ctx, const lp__tokenizer_spec* spec, lp_t
     t->eot = spec->eot;
     t->pad = spec->pad;
     t->unk = spec->unk;
+    t->unknown_byte = spec->unknown_byte;
     t->add_bos = spec->add_bos;
     t->add_eos = spec->add_eos;
     status = build(t, spec);
@@ -187,8 +193,11 @@ void lp_tokenizer_destroy(lp_tokenizer* t) {
     lp__free(ctx, t->spelling_block);
     lp__free(ctx, t->bytes_block);
     lp__free(ctx, t->kinds);
-    lp__free(ctx, t->whole);
+    lp__free(ctx, t->flags);
+    for (int set = 0; set < 2; set++) lp__free(ctx, t->whole[set].ids);
+    lp_token_list_free(ctx, &t->ends);
     lp__free(ctx, t->default_system);
+    lp__free(ctx, t->chat_template);
     lp__names_free(&t->by_spelling);
     lp__names_free(&t->by_bytes);
     lp__bpe_free(ctx, &t->bpe);
@@ -206,8 +215,43 @@ int32_t lp_tokenizer_pad(const lp_tokenizer* t) { return t->pad; }
 int32_t lp_tokenizer_unk(const lp_tokenizer* t) { return t->unk; }
 lp_chat_format lp_tokenizer_chat_format(const lp_tokenizer* t) { return t->chat; }
 const char* lp_tokenizer_default_system(const lp_tokenizer* t) { return t->default_system; }
+const char* lp__tokenizer_chat_template(const lp_tokenizer* t) { return t->chat_template; }
+const char* lp__tokenizer_pre(const lp_tokenizer* t) {
+    return lp__pre_name(&t->pre, t->ignore_merges);
+}
+int64_t lp__tokenizer_merge_count(const lp_tokenizer* t) { return t->bpe.merge_count; }
+
+bool lp__tokenizer_merge(const lp_tokenizer* t, int64_t rank, lp__string* left, lp__string* right) {
+    *left = t->spellings[t->bpe.merges[rank].left];
+    *right = t->spellings[t->bpe.merges[rank].right];
+    return lp__bpe_counts(&t->bpe, rank);
+}
 
 static bool in_range(const lp_tokenizer* t, int32_t id) { return id >= 0 && id < t->size; }
+
+int lp__tokenizer_kind(const lp_tokenizer* t, int32_t id) {
+    return in_range(t, id) ? t->kinds[id] : LP__TOKEN_UNDEFINED;
+}
+
+const int32_t* lp_tokenizer_ends(const lp_tokenizer* t, int64_t* count) {
+    *count = t->ends.count;
+    return t->ends.ids;
+}
+
+bool lp_tokenizer_is_end(const lp_tokenizer* t, int32_t id) {
+    for (int64_t i = 0; i < t->ends.count; i++) {
+        if (t->ends.ids[i] == id) return true;
+    }
+    return false;
+}
+
+lp_status lp_tokenizer_add_end(lp_tokenizer* t, int32_t id) {
+    if (!in_range(t, id)) {
+        return lp_fail(t->ctx, LP_INVALID, "token %d cannot end a text: the vocabulary has 0 to %d",
+                       id, t->size - 1);
+    }
+    return lp_tokenizer_is_end(t, id) ? LP_OK : lp_token_list_add(t->ctx, &t->ends, &id, 1);
+}
 
 bool lp_tokenizer_is_special(const lp_tokenizer* t, int32_t id) {
     return in_range(t, id) && t->kinds[id] == LP__TOKEN_CONTROL;

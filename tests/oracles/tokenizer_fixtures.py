@@ -10,7 +10,8 @@ import os
 import sys
 
 import fixture
-from tokenizer import Reference, lines
+from tokenizer import Reference
+from tokenizer_texts import lines
 
 MODEL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "models", "tiny.gguf")
 

@@ -327,7 +327,7 @@ static void refuses_bad_vocabularies(void** state) {
     CASE(v.merges[1] = lp__string_of("a z"), LP_FORMAT, "one of the two");
     CASE(v.merges[1] = lp__string_of(" "), LP_FORMAT, "merge 1");
     CASE(v.merges[1] = lp__string_of(""), LP_FORMAT, "merge 1");
-    CASE(v.spec.pre = lp__string_of("llama-bpe"), LP_UNSUPPORTED, "llama-bpe");
+    CASE(v.spec.pre = lp__string_of("tekken"), LP_UNSUPPORTED, "tekken");
     CASE(v.spec.chat_template = ((lp__string){"x", LP__CHAT_TEMPLATE_LIMIT + 1}), LP_FORMAT,
          "chat template");
 #undef CASE
