@@ -94,7 +94,10 @@ static lp_status read_reward(training* r) {
     return LP_OK;
 }
 
-static const char* const files[] = {"model.safetensors", "config.json", "value_head.safetensors"};
+static const char* const files[] = {"model.safetensors",      "config.json",
+                                    "tokenizer.json",         "tokenizer_config.json",
+                                    "generation_config.json", "chat_template.jinja",
+                                    "value_head.safetensors"};
 
 static lp_status check_folder(training* r) {
     const char* path = lp_options_text(r->options, "output_dir");
