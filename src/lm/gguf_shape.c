@@ -179,8 +179,12 @@ static void read_options(lp_model* m) {
                 {"blk.0.attn_q.bias", LP__QKV_BIAS},
                 {"blk.0.attn_output.bias", LP__O_BIAS},
                 {"blk.0.ffn_up.bias", LP__MLP_BIAS}};
+    unsigned possible = 0; /* what every model of the family has is no option */
+    for (int i = 0; i < m->arch->row_count; i++) possible |= m->arch->rows[i].when;
+    for (int i = 0; i < m->arch->layer_row_count; i++) possible |= m->arch->layer_rows[i].when;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        if (lp__source_find(m->source, rows[i].tensor, NULL)) m->options |= rows[i].option;
+        if ((rows[i].option & possible) && lp__source_find(m->source, rows[i].tensor, NULL))
+            m->options |= rows[i].option;
     }
 }
 
