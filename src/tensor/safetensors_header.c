@@ -9,6 +9,7 @@ typedef struct scan {
     lp__safetensors* file;
     char *at, *end; /* at < end, or the text is over */
     const char* text;
+    size_t room; /* for so many entries */
     lp_status status;
 } scan;
 
@@ -210,7 +211,7 @@ static bool tensor(scan* s, const char* name) {
     bool first = true;
     if (!*name || strlen(name) > NAME_LIMIT)
         return fail(s, "a tensor's name is empty or of more than 1,024 bytes");
-    if (s->file->count == TENSORS_LIMIT) return fail(s, "more than 65,536 tensors");
+    if ((size_t)s->file->count == s->room) return fail(s, "more than 65,536 tensors");
     if (!skip(s, '{', "a tensor is an object")) return false;
     while (more(s, '}', &first)) {
         const char* key;
@@ -316,10 +317,10 @@ lp_status lp__safetensors_read_header(lp__safetensors* f, char* text, size_t byt
         fail(&s, "not UTF-8");
         return s.status;
     }
-    size_t braces = 0; /* one a tensor, at least */
-    for (size_t i = 0; i < bytes; i++) braces += text[i] == '{';
-    braces = LP__MIN(braces, (size_t)TENSORS_LIMIT + 1);
-    f->entries = lp__alloc(f->ctx, braces * sizeof *f->entries);
+    /* a tensor has a brace at least, and 50 bytes */
+    for (size_t i = 0; i < bytes; i++) s.room += text[i] == '{';
+    s.room = LP__MIN(LP__MIN(s.room, bytes / 50 + 1), (size_t)TENSORS_LIMIT);
+    f->entries = lp__alloc(f->ctx, s.room * sizeof *f->entries);
     if (!f->entries) return LP_NOMEM;
     if (bytes == 0 || *text != '{') {
         fail(&s, "it does not begin with \"{\"");
