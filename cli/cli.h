@@ -26,9 +26,9 @@ typedef struct verb {
         also; /* a verb of the same name, which other options choose: help shows both */
 } verb;
 
-extern const verb verb_step, verb_gradcheck, verb_info, verb_generate, verb_train_reinforce,
-    verb_train_a2c, verb_train_ppo, verb_train_ppo_lm, verb_train_grpo, verb_eval, verb_envs,
-    verb_bench, verb_bench_lm, verb_lesson;
+extern const verb verb_step, verb_gradcheck, verb_info, verb_convert, verb_generate,
+    verb_train_reinforce, verb_train_a2c, verb_train_ppo, verb_train_ppo_lm, verb_train_grpo,
+    verb_eval, verb_envs, verb_bench, verb_bench_lm, verb_lesson;
 
 /* The verb that the words after "train" begin; NULL, and the exit code, after saying why not or
  * giving help. */
@@ -70,7 +70,7 @@ lp_status cli_pack(lp_ctx* ctx, const lp_options* options, const lp_model* model
 
 /* ---- the folder of a training run ------------------------------------------------------------ */
 
-enum { RUN_FILES = 3 };
+enum { RUN_FILES = 7 };
 
 /* DIR/metrics.jsonl, DIR/config.yaml; DIR/final has what a run learnt that ended well or was
  * stopped, DIR/diverged what one that diverged had learnt before: it may be ruined, and takes the

@@ -1,18 +1,18 @@
-/* logpi info FILE: what is in a model file. */
+/* logpi info MODEL: what is in a model's file or folder. */
 #include "cli.h"
 #include <stdio.h>
 
 static int run(lp_ctx* ctx, const lp_options* options);
 
 const verb verb_info = {.name = "info",
-                        .summary = "what is in this model file",
-                        .usage = "info FILE|NAME [--json]",
+                        .summary = "what is in this model",
+                        .usage = "info FILE|FOLDER|NAME [--json]",
                         .scope = LP_SCOPE_INFO,
                         .run = run};
 
 static int run(lp_ctx* ctx, const lp_options* options) {
     if (lp_options_positionals(options) != 1)
-        return cli_usage("info needs one file: logpi info FILE");
+        return cli_usage("info needs one model: logpi info FILE, FOLDER or NAME");
     lp_model* model;
     lp_status status = cli_model_open(ctx, lp_options_positional(options, 0), &model);
     status = cli_go_on(ctx, status);
@@ -24,18 +24,18 @@ static int run(lp_ctx* ctx, const lp_options* options) {
      * frozen reference and its packed copy */
     const int64_t training = s.parameters * 4 * 10;
     if (lp_options_flag(options, "json")) {
-        json_t* object =
-            json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:b, s:i, "
-                      "s:i, s:s, s:I}",
-                      "architecture", s.architecture, "name", s.name, "parameters",
-                      (json_int_t)s.parameters, "layers", (json_int_t)s.layers, "width",
-                      (json_int_t)s.width, "heads", (json_int_t)s.heads, "kv_heads",
-                      (json_int_t)s.kv_heads, "head_dim", (json_int_t)s.head_dim, "intermediate",
-                      (json_int_t)s.intermediate, "vocab", (json_int_t)s.vocab, "context",
-                      (json_int_t)s.context, "norm_eps", cli_json_number(s.norm_eps), "rope_base",
-                      cli_json_number(s.rope_base), "tied", (int)s.tied, "bos",
-                      (int)lp_tokenizer_bos(tokenizer), "eos", (int)lp_tokenizer_eos(tokenizer),
-                      "chat", chat ? "chatml" : "none", "ppo_bytes", (json_int_t)training);
+        json_t* object = json_pack(
+            "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:b, s:i, "
+            "s:i, s:s, s:I}",
+            "architecture", s.architecture, "name", s.name, "types", s.types, "parameters",
+            (json_int_t)s.parameters, "layers", (json_int_t)s.layers, "width", (json_int_t)s.width,
+            "heads", (json_int_t)s.heads, "kv_heads", (json_int_t)s.kv_heads, "head_dim",
+            (json_int_t)s.head_dim, "intermediate", (json_int_t)s.intermediate, "vocab",
+            (json_int_t)s.vocab, "context", (json_int_t)s.context, "norm_eps",
+            cli_json_number(s.norm_eps), "rope_base", cli_json_number(s.rope_base), "tied",
+            (int)s.tied, "bos", (int)lp_tokenizer_bos(tokenizer), "eos",
+            (int)lp_tokenizer_eos(tokenizer), "chat", chat ? "chatml" : "none", "ppo_bytes",
+            (json_int_t)training);
         status = cli_print_json(ctx, object, 9);
         return status == LP_OK ? EXIT_OK : cli_fail(ctx, status);
     }
@@ -44,8 +44,14 @@ static int run(lp_ctx* ctx, const lp_options* options) {
            1e-6 * (double)s.parameters);
     printf("layers      %lld, width %lld, MLP %lld\n", (long long)s.layers, (long long)s.width,
            (long long)s.intermediate);
-    printf("attention   %lld heads of %lld, %lld key-value heads, rotary base %g\n",
-           (long long)s.heads, (long long)s.head_dim, (long long)s.kv_heads, s.rope_base);
+    printf("numbers     %s\n", s.types);
+    printf("attention   %lld heads of %lld, %lld key-value heads, ", (long long)s.heads,
+           (long long)s.head_dim, (long long)s.kv_heads);
+    if (s.rope_base > 0) {
+        printf("rotary base %g\n", s.rope_base);
+    } else {
+        printf("learned positions\n");
+    }
     printf("vocabulary  %lld%s, context %lld\n", (long long)s.vocab,
            s.tied ? ", embedding and head tied" : "", (long long)s.context);
     printf("tokenizer   byte-level BPE, begins with %d, ends with %d, chat: %s\n",

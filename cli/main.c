@@ -10,8 +10,8 @@
 static const verb* const verbs[] = {&verb_lesson,     &verb_step,      &verb_train_reinforce,
                                     &verb_train_a2c,  &verb_train_ppo, &verb_train_ppo_lm,
                                     &verb_train_grpo, &verb_eval,      &verb_envs,
-                                    &verb_generate,   &verb_info,      &verb_gradcheck,
-                                    &verb_bench};
+                                    &verb_generate,   &verb_info,      &verb_convert,
+                                    &verb_gradcheck,  &verb_bench};
 enum { VERBS = sizeof verbs / sizeof *verbs };
 
 /* ---- signals: the first asks the context to stop, the second ends the program ---------------- */

@@ -71,7 +71,9 @@ static lp_status check_def(const training* r, const lp_grpo_def* d) {
     return LP_OK;
 }
 
-static const char* const files[] = {"model.safetensors", "config.json"};
+static const char* const files[] = {"model.safetensors",      "config.json",
+                                    "tokenizer.json",         "tokenizer_config.json",
+                                    "generation_config.json", "chat_template.jinja"};
 
 static lp_status begin(training* r) {
     const lp_grpo_def def = read_def(r->lm.options);

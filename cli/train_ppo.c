@@ -69,7 +69,10 @@ static lp_status read_def(const training* r, lp_ppo_def* d) {
     return LP_OK;
 }
 
-static const char* const files[] = {"model.safetensors", "config.json", "value_head.safetensors"};
+static const char* const files[] = {"model.safetensors",      "config.json",
+                                    "tokenizer.json",         "tokenizer_config.json",
+                                    "generation_config.json", "chat_template.jinja",
+                                    "value_head.safetensors"};
 
 static lp_status begin(training* r) {
     lp_ppo_def def;

@@ -24,28 +24,36 @@ typedef struct lp_model lp_model;
 /* The numbers of a model, fp32, as a parameter set. */
 typedef struct lp_weights lp_weights;
 
-/* A decoder of the Llama family: RMSNorm, rotary positions, grouped-query attention, SwiGLU
- * (Touvron et al. 2023, section 2.2). */
+/* A decoder: norm, causal attention with grouped queries, norm, MLP. The families that there are:
+ * "llama" (RMSNorm, rotary positions, SwiGLU: Touvron et al. 2023, section 2.2; Llama 2 and 3,
+ * SmolLM2, Mistral without its window), "qwen2" (the same with biases of q, k, v) and "gpt2" (layer
+ * norm, learned positions, GELU: Radford et al. 2019, section 2.3). */
 typedef struct lp_model_shape {
-    const char* architecture; /* "llama" */
-    const char* name;         /* what the file calls itself, UTF-8; may be "" */
+    const char* architecture; /* "llama", "qwen2", "gpt2" */
+    const char* name;         /* what the file calls itself, or the folder's name; may be "" */
+    const char* types;        /* of the tensors in the file, "Q4_1, F32", most numbers first */
     int64_t layers;           /* 1..2^24, as all sizes here */
     int64_t width;            /* of the state of a token */
     int64_t heads, kv_heads; /* query heads, and those of keys and values; kv_heads divides heads */
     int64_t head_dim;        /* of one head, even */
     int64_t intermediate;    /* width of the MLP */
-    int64_t vocab;           /* ids are 0 .. vocab - 1 */
+    int64_t vocab;           /* ids are 0 .. vocab - 1; the tokenizer may have fewer */
     int64_t context;         /* tokens of the longest sequence that the model was made for */
-    double norm_eps;         /* of RMSNorm, in (0, 1) */
-    double rope_base;        /* of the rotary positions, in (0, 1e12) */
+    double norm_eps;         /* of the norms, in (0, 1) */
+    double rope_base;        /* of the rotary positions, in (0, 1e12); 0: learned positions */
     bool tied;               /* the head is the embedding */
-    int64_t parameters;      /* numbers in all tensors of the file */
+    int64_t parameters;      /* numbers in all tensors */
 } lp_model_shape;
 
-/* Opens a GGUF file, version 2 or 3, of the Llama architecture and reads shape and tokenizer; the
- * file stays open until the model is closed, or its context destroyed. Errors: LP_NOT_FOUND or
- * LP_IO (the file), LP_FORMAT (damaged; a tensor is missing or of another shape), LP_UNSUPPORTED
- * (another architecture, tokenizer or tensor type, or tensors that a Llama model does not have). */
+/* Opens a model and reads shape and tokenizer; its files stay open until the model is closed, or
+ * its context destroyed. path is a GGUF file, version 2 or 3, or a folder as Hugging Face's
+ * transformers writes it: config.json; model.safetensors, or shards with
+ * model.safetensors.index.json, of F32, F16 or BF16; the files of a tokenizer (lp_tokenizer_open);
+ * generation_config.json if there is one. Nothing in them is run. Errors: LP_NOT_FOUND or LP_IO
+ * (the path), LP_FORMAT (damaged; a tensor is missing or of another shape; a shard outside of the
+ * folder), LP_UNSUPPORTED (another architecture, tokenizer or type of tensors, a setting that
+ * changes what the model computes, which the message names, tensors that the architecture does not
+ * have, a file that may hold a pickle). */
 LP_API lp_status lp_model_open(lp_ctx* ctx, const char* path, lp_model** model);
 /* Weights, caches and generators of the model must be gone. */
 LP_API void lp_model_close(lp_model* model);
@@ -53,15 +61,17 @@ LP_API void lp_model_close(lp_model* model);
 LP_API lp_model_shape lp_model_get_shape(const lp_model* model);
 /* Borrowed until the model is closed. */
 LP_API const lp_tokenizer* lp_model_tokenizer(const lp_model* model);
-/* Whether a token ends a text: the model's end of sequence or end of turn. Any other number: false.
- */
+/* Whether a token ends a text: the model's end of sequence or end of turn, or one that
+ * generation_config.json names. Any other number: false. */
 LP_API bool lp_model_ends(const lp_model* model, int32_t token);
 
-/* Reads the weights from the model's file as fp32, under the names of Hugging Face
- * ("model.layers.0...."), rows of q and k in Hugging Face's order. trainable: they have gradients;
- * otherwise they are constants. The model must outlive them. Errors: LP_FORMAT (a number is NaN or
- * infinite: the message names tensor, row and column, as the file has them), LP_IO, LP_CANCELLED.
- */
+/* Reads the weights from the model's file as fp32, as matrices [out, in], under the names of
+ * Hugging Face ("model.layers.0...."), rows of q and k in Hugging Face's order. What GPT-2 has as
+ * one c_attn is three parameters, "...attn.c_attn.q.weight" and so on. trainable: they have
+ * gradients; otherwise they are constants. The model must outlive them. Errors: LP_FORMAT (a number
+ * is NaN or infinite: the message names tensor, row and column, as the file has them; a file became
+ * shorter), LP_UNSUPPORTED (the file has a head that differs from the embedding it should be),
+ * LP_IO, LP_CANCELLED. */
 LP_API lp_status lp_model_load_weights(lp_model* model, bool trainable, lp_weights** weights);
 /* The same numbers once more, for the same model; frozen (trainable false) they are a reference
  * policy. Parameters that a trainer added to the set are left out. LP_CANCELLED. */
@@ -76,11 +86,21 @@ LP_API lp_precision lp_weights_precision(const lp_weights* weights);
  * parameters of its own. */
 LP_API lp_params* lp_weights_params(const lp_weights* weights);
 
-/* Writes model.safetensors and config.json, as transformers reads them, into a folder (made if
- * missing), each whole or not at all. Parameters that are not the model's are left out. Errors:
- * LP_IO, LP_NOT_FOUND (the folder cannot be made). */
+/* Types of numbers that are written: F16 and BF16 round to nearest even. */
+typedef enum lp_file_type { LP_FILE_F32, LP_FILE_F16, LP_FILE_BF16 } lp_file_type;
+
+/* Writes a model as a folder that transformers reads: model.safetensors (fp32), config.json, the
+ * tokenizer's files and generation_config.json. The folder is made if missing; each file is whole
+ * or not at all, also where the model was read from there. Parameters that are not the model's are
+ * left out. Errors: LP_IO, LP_NOT_FOUND (the folder cannot be made), LP_UNSUPPORTED (rotary
+ * positions scaled in a way that config.json has no words for). */
 LP_API lp_status lp_model_save(const lp_model* model, const lp_weights* weights,
                                const char* folder);
+/* The same, in numbers of a type; and a path that ends in ".gguf" is a file of that format (version
+ * 3; norms and biases stay fp32), as llama.cpp reads it. Errors: also LP_NONFINITE (a number that
+ * is infinite in F16), LP_UNSUPPORTED (a pre-tokenizer that GGUF has no name for). */
+LP_API lp_status lp_model_save_as(const lp_model* model, const lp_weights* weights,
+                                  const char* path, lp_file_type type);
 
 /* ---- forward --------------------------------------------------------------------------------- */
 

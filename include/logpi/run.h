@@ -16,6 +16,7 @@ typedef enum lp_scope {
     LP_SCOPE_STEP,
     LP_SCOPE_GRADCHECK,
     LP_SCOPE_INFO,
+    LP_SCOPE_CONVERT,
     LP_SCOPE_GENERATE,
     LP_SCOPE_PPO_LM,
     LP_SCOPE_GRPO,

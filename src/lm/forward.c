@@ -4,9 +4,10 @@
 
 /* Whether the numbers of the weights are those of the model's shape: they may come from another
  * file. */
-static bool weights_fit(const lp_model_shape* s, const lp_weights* w) {
-    const lp_model_shape* own = &w->model->shape;
-    return own->layers == s->layers && own->width == s->width && own->heads == s->heads &&
+static bool weights_fit(const lp_model* m, const lp_weights* w) {
+    const lp_model_shape *s = &m->shape, *own = &w->model->shape;
+    return m->arch == w->model->arch && m->options == w->model->options &&
+           own->layers == s->layers && own->width == s->width && own->heads == s->heads &&
            own->kv_heads == s->kv_heads && own->head_dim == s->head_dim &&
            own->intermediate == s->intermediate && own->vocab == s->vocab;
 }
@@ -58,17 +59,21 @@ static lp_tensor positions(lp_tape* t, const lp_batch* batch, int64_t tokens) {
     return &node->t;
 }
 
+static lp__block_shape block_shape(const lp_model* m) {
+    return (lp__block_shape){.heads = m->shape.heads,
+                             .kv_heads = m->shape.kv_heads,
+                             .head_dim = m->shape.head_dim,
+                             .norm = m->arch->norm,
+                             .norm_eps = m->shape.norm_eps,
+                             .mlp = m->arch->mlp,
+                             .rope_frequencies = m->rope_frequencies,
+                             .rope_scale = 1.0};
+}
+
 lp_tensor lp_model_hidden(lp_tape* t, const lp_model* model, const lp_weights* w,
                           const lp_batch* batch) {
     const lp_model_shape* s = &model->shape;
-    const lp__block_shape shape = {.heads = s->heads,
-                                   .kv_heads = s->kv_heads,
-                                   .head_dim = s->head_dim,
-                                   .norm = LP__NORM_RMS,
-                                   .norm_eps = s->norm_eps,
-                                   .mlp = LP__MLP_SWIGLU,
-                                   .rope_frequencies = model->rope_frequencies,
-                                   .rope_scale = 1.0};
+    const lp__block_shape shape = block_shape(model);
     lp_attention_def attention = {.heads = s->heads,
                                   .kv_heads = s->kv_heads,
                                   .sequences = batch->sequences,
@@ -78,7 +83,7 @@ lp_tensor lp_model_hidden(lp_tape* t, const lp_model* model, const lp_weights* w
                                   .prefix = batch->prefix};
     int64_t tokens;
     if (t->status != LP_OK) return NULL;
-    if (!LP__REQUIRE(t->ctx, weights_fit(s, w),
+    if (!LP__REQUIRE(t->ctx, weights_fit(model, w),
                      "the weights are those of a model of another shape") ||
         !batch_ok(t->ctx, s, batch, &tokens))
         return lp__tape_fail(t, LP_INVALID);
@@ -86,9 +91,10 @@ lp_tensor lp_model_hidden(lp_tape* t, const lp_model* model, const lp_weights* w
     lp_tensor ids = lp_const_i32(t, tokens, 1, batch->tokens);
     lp_tensor rotation = shape.rope_frequencies ? lp__rotation(t, &shape, position) : NULL;
     lp_tensor x = lp_rows(t, w->embedding, ids);
+    if (w->position) x = lp_add(t, x, lp_rows(t, w->position, position));
     for (; attention.layer < s->layers; attention.layer++)
         x = lp__block_fused(t, &shape, &w->blocks[attention.layer], x, rotation, &attention);
-    x = lp_rmsnorm(t, x, w->norm, s->norm_eps);
+    x = lp__norm_forward(t, &shape, x, w->norm, w->norm_bias);
     if (x && batch->cache) {
         for (int64_t i = 0; i < batch->sequences; i++)
             lp_kv_advance(batch->cache, batch->slot[i], batch->offsets[i + 1] - batch->offsets[i]);

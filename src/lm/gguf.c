@@ -246,7 +246,7 @@ lp_status lp__gguf_rows(const lp__gguf* g, const lp__gguf_tensor* t, int64_t fir
         !lp__ggml_to_f32(t->type, "", 0, &none)) {
         return lp_fail(g->ctx, LP_UNSUPPORTED,
                        "%s: tensor \"%s\" is %s, which is not read; convert it to F32, F16, BF16, "
-                       "Q8_0, Q4_0 or Q4_1",
+                       "Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K or Q6_K",
                        g->path, t->name.data, lp__ggml_type_name(t->type));
     }
     /* Rows lie one after the other, so they are one run of blocks. */

@@ -32,23 +32,23 @@ typedef enum lp__gguf_type {
 #undef LP__GGUF_TYPE_ENUM
 } lp__gguf_type;
 
-/* Tensor types: name, number in the file, elements and bytes of one block. Those after Q8_0 are
- * known by size only: a file that has them can be listed, its rows not read. */
+/* Tensor types: name, number in the file, elements and bytes of one block. Those behind
+ * BF16 are known by size only: a file that has them can be listed, their rows not read. */
 #define LP__GGML_TYPE_MAP(X)                                                                       \
     X(F32, 0, 1, 4)                                                                                \
     X(F16, 1, 1, 2)                                                                                \
     X(Q4_0, 2, 32, 18)                                                                             \
     X(Q4_1, 3, 32, 20)                                                                             \
-    X(Q8_0, 8, 32, 34)                                                                             \
-    X(BF16, 30, 1, 2)                                                                              \
     X(Q5_0, 6, 32, 22)                                                                             \
     X(Q5_1, 7, 32, 24)                                                                             \
-    X(Q8_1, 9, 32, 36)                                                                             \
-    X(Q2_K, 10, 256, 84)                                                                           \
-    X(Q3_K, 11, 256, 110)                                                                          \
+    X(Q8_0, 8, 32, 34)                                                                             \
     X(Q4_K, 12, 256, 144)                                                                          \
     X(Q5_K, 13, 256, 176)                                                                          \
     X(Q6_K, 14, 256, 210)                                                                          \
+    X(BF16, 30, 1, 2)                                                                              \
+    X(Q8_1, 9, 32, 36)                                                                             \
+    X(Q2_K, 10, 256, 84)                                                                           \
+    X(Q3_K, 11, 256, 110)                                                                          \
     X(Q8_K, 15, 256, 292)                                                                          \
     X(I8, 24, 1, 1)                                                                                \
     X(I16, 25, 1, 2)                                                                               \
@@ -67,7 +67,8 @@ const char* lp__ggml_type_name(uint32_t type);
 /* Elements and bytes of a block; false for a type that is not in the table. */
 bool lp__ggml_type_block(uint32_t type, uint32_t* elements, uint32_t* bytes);
 /* Turns count elements (a multiple of the block) into fp32, with the bits of the gguf package's
- * dequantize; false if the type is not one of F32, F16, BF16, Q8_0, Q4_0, Q4_1. */
+ * dequantize; false if the type is not one of F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K,
+ * Q5_K, Q6_K. */
 bool lp__ggml_to_f32(uint32_t type, const void* blocks, int64_t count, float* out);
 
 /* ---- a parsed file --------------------------------------------------------------------------- */

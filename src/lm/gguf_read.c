@@ -257,7 +257,7 @@ static lp_status measure(const lp__gguf* g, lp__gguf_tensor* t) {
     if (!lp__ggml_type_block(t->type, &elements, &bytes)) {
         return lp_fail(g->ctx, LP_UNSUPPORTED,
                        "%s: tensor \"%s\" has the type %u, which is not supported; F32, F16, "
-                       "BF16, Q8_0, Q4_0, Q4_1 are",
+                       "BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K are",
                        g->path, t->name.data, t->type);
     }
     t->cols = t->dims[t->n_dims - 1];

@@ -1,34 +1,27 @@
 /* Writing safetensors: an 8-byte length, a JSON header padded with spaces, then the numbers.
  * Tensors stand in order of their names, as the reference implementation sorts those of one type,
  * so that equal sets give equal files. */
-#include "tensor/params.h"
+#include "tensor/safetensors.h"
 #include <jansson.h>
 #include <stdlib.h>
 
-typedef struct entry {
-    const char* name;
-    lp_tensor x;
-} entry;
-
 static int by_name(const void* a, const void* b) {
-    return strcmp(((const entry*)a)->name, ((const entry*)b)->name);
+    return strcmp(((const lp__safetensors_out*)a)->name, ((const lp__safetensors_out*)b)->name);
 }
 
-static uint64_t entry_bytes(const entry* e) {
-    return (uint64_t)(e->x->rows * e->x->cols) * lp__dtype_bytes(e->x->type);
+static uint64_t out_bytes(const lp__safetensors_out* e) {
+    static const uint8_t bits[] = {
+#define BITS(name, bits) bits,
+        LP__SAFETENSORS_DTYPE_MAP(BITS)
+#undef BITS
+    };
+    return (uint64_t)(e->rows * e->cols) * bits[e->dtype] / 8;
 }
 
 /* {"name": {"dtype": "F32", "shape": [..], "data_offsets": [from, to]}, "__metadata__": {..}};
- * NULL: no memory. A parameter [1, n] whose name ends in norm.weight or bias is a vector and gets
- * the shape [n]. */
-static bool is_vector(const entry* e) {
-    const size_t length = strlen(e->name);
-    return e->x->rows == 1 &&
-           ((length >= 11 && strcmp(e->name + length - 11, "norm.weight") == 0) ||
-            (length >= 4 && strcmp(e->name + length - 4, "bias") == 0));
-}
-
-static json_t* header_json(const entry* entries, int64_t n, const char* const* metadata) {
+ * NULL: no memory. */
+static json_t* header_json(const lp__safetensors_out* entries, int64_t n,
+                           const char* const* metadata) {
     json_t* root = json_object();
     int bad = root == NULL;
     if (metadata && metadata[0]) {
@@ -39,14 +32,13 @@ static json_t* header_json(const entry* entries, int64_t n, const char* const* m
     }
     uint64_t at = 0;
     for (int64_t i = 0; i < n && !bad; i++) {
-        const entry* e = &entries[i];
-        json_t* shape = is_vector(e)
-                            ? json_pack("[I]", (json_int_t)e->x->cols)
-                            : json_pack("[II]", (json_int_t)e->x->rows, (json_int_t)e->x->cols);
-        const uint64_t end = at + entry_bytes(e);
+        const lp__safetensors_out* e = &entries[i];
+        json_t* shape = e->dims == 1 ? json_pack("[I]", (json_int_t)e->cols)
+                                     : json_pack("[II]", (json_int_t)e->rows, (json_int_t)e->cols);
+        const uint64_t end = at + out_bytes(e);
         bad |= json_object_set_new(root, e->name,
                                    json_pack("{s:s, s:o, s:[II]}", "dtype",
-                                             e->x->type == LP_F64 ? "F64" : "F32", "shape", shape,
+                                             lp__safetensors_dtype_name(e->dtype), "shape", shape,
                                              "data_offsets", (json_int_t)at, (json_int_t)end));
         at = end;
     }
@@ -55,8 +47,10 @@ static json_t* header_json(const entry* entries, int64_t n, const char* const* m
     return NULL;
 }
 
-static lp_status write_file(lp_ctx* ctx, const char* path, const entry* entries, int64_t n,
-                            const char* header) {
+typedef lp_status (*put_fn)(void* user, const lp__safetensors_out* tensor, lp__writer* writer);
+
+static lp_status write_file(lp_ctx* ctx, const char* path, const lp__safetensors_out* entries,
+                            int64_t n, const char* header, put_fn put, void* user) {
     lp__writer writer;
     lp_status status = lp__writer_open(ctx, &writer, path);
     if (status != LP_OK) return status;
@@ -66,30 +60,61 @@ static lp_status write_file(lp_ctx* ctx, const char* path, const entry* entries,
     lp__writer_write(&writer, prefix, sizeof prefix);
     lp__writer_write(&writer, header, length);
     lp__writer_write(&writer, "        ", padded - length);
-    for (int64_t i = 0; i < n; i++)
-        lp__writer_write(&writer, entries[i].x->data, (size_t)entry_bytes(&entries[i]));
-    return lp__writer_commit(&writer);
+    for (int64_t i = 0; status == LP_OK && i < n; i++) status = put(user, &entries[i], &writer);
+    if (status == LP_OK) return lp__writer_commit(&writer);
+    if (writer.status == LP_OK) lp__writer_abort(&writer); /* put failed, not the writer */
+    return status;
+}
+
+lp_status lp__safetensors_write(lp_ctx* ctx, const char* path, lp__safetensors_out* tensors,
+                                int64_t n, const char* const* metadata, put_fn put, void* user) {
+    qsort(tensors, (size_t)n, sizeof *tensors, by_name);
+    json_t* root = header_json(tensors, n, metadata);
+    char* header = root ? json_dumps(root, JSON_COMPACT) : NULL;
+    json_decref(root);
+    lp_status status = header ? write_file(ctx, path, tensors, n, header, put, user)
+                              : lp_fail(ctx, LP_NOMEM, "out of memory while writing %s", path);
+    free(header);
+    return status;
+}
+
+/* ---- parameter sets -------------------------------------------------------------------------- */
+
+/* A parameter [1, n] whose name ends in norm.weight or bias is a vector and gets the shape [n]. */
+static bool is_vector(const char* name, lp_tensor x) {
+    const size_t length = strlen(name);
+    return x->rows == 1 && ((length >= 11 && strcmp(name + length - 11, "norm.weight") == 0) ||
+                            (length >= 4 && strcmp(name + length - 4, "bias") == 0));
+}
+
+static lp_status put_parameter(void* user, const lp__safetensors_out* out, lp__writer* writer) {
+    const lp_params* params = user;
+    return lp__writer_write(writer, lp_params_get(params, out->index)->data,
+                            (size_t)out_bytes(out));
 }
 
 lp_status lp_params_save(const lp_params* params, const char* path, const char* const* names,
                          const char* const* metadata) {
     lp_ctx* ctx = params->ctx;
     const int64_t count = lp_params_count(params);
-    entry* entries = lp__alloc(ctx, (size_t)count * sizeof *entries);
-    if (!entries) return LP_NOMEM;
+    lp__safetensors_out* out = lp__alloc(ctx, (size_t)count * sizeof *out);
+    if (!out) return LP_NOMEM;
     int64_t n = 0;
     for (int64_t i = 0; i < count; i++) {
         const char* name = names ? names[i] : lp_params_name(params, i);
-        if (name) entries[n++] = (entry){name, lp_params_get(params, i)};
+        if (!name) continue;
+        lp_tensor x = lp_params_get(params, i);
+        out[n++] =
+            (lp__safetensors_out){name,
+                                  x->type == LP_F64 ? LP__SAFETENSORS_F64 : LP__SAFETENSORS_F32,
+                                  is_vector(name, x) ? 1 : 2,
+                                  x->rows,
+                                  x->cols,
+                                  i};
     }
-    qsort(entries, (size_t)n, sizeof *entries, by_name);
-    json_t* root = header_json(entries, n, metadata);
-    char* header = root ? json_dumps(root, JSON_COMPACT) : NULL;
-    json_decref(root);
-    lp_status status = header ? write_file(ctx, path, entries, n, header)
-                              : lp_fail(ctx, LP_NOMEM, "out of memory while writing %s", path);
-    free(header);
-    lp__free(ctx, entries);
+    lp_status status =
+        lp__safetensors_write(ctx, path, out, n, metadata, put_parameter, (void*)(uintptr_t)params);
+    lp__free(ctx, out);
     return status;
 }
 

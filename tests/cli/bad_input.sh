@@ -39,7 +39,7 @@ expect 2 'must lie in' "$logpi" step --d 0
 expect 2 'with --rng numpy it must lie in \[0, 4294967295\]' "$logpi" step --rng numpy --seed 4294967296
 expect 2 'isa is "mmx"' "${generate[@]}" --prompt a --isa mmx
 expect 2 'LOGPI_ISA' env LOGPI_ISA=sse9 "${generate[@]}" --prompt a
-expect 2 'info needs one file' "$logpi" info
+expect 2 'info needs one model' "$logpi" info
 expect 2 'bench needs one of' "$logpi" bench nothing
 expect 2 'bench train has no option --new_tokens' "$logpi" bench train --model "$tiny" --new_tokens 3
 expect 2 'the model was made for 256 at most' "$logpi" bench prefill --model "$tiny" --prompt_tokens 100000
@@ -100,7 +100,7 @@ expect 3 'none.jsonl:2: prompt 2 is empty' "${generate[@]}" --prompts "$work/non
 
 # ---- model files: 3
 expect 3 'neither a file nor a known name' "$logpi" info nosuchmodel
-expect 4 'Is a directory' "$logpi" info "$work"
+expect 3 'no config.json' "$logpi" info "$work"
 expect 3 'No such file' "$logpi" info "$work/none.gguf"
 : >"$work/e.gguf"
 expect 3 'e.gguf' "$logpi" info "$work/e.gguf"
@@ -164,8 +164,8 @@ expect 2 'gone/ holds a run already' "${train[@]}" --output_dir "$work/gone/"
 rm "$work/gone/metrics.jsonl"
 expect 2 'gone holds a run already' "${train[@]}" --output_dir "$work/gone"
 expect 0 'completed' "${train[@]}" --steps 1 --output_dir "$work/gone" --overwrite
-[ "$(cd "$work/gone" && find . | sort | xargs)" = \
-    '. ./.lock ./config.yaml ./final ./final/config.json ./final/model.safetensors ./final/value_head.safetensors ./metrics.jsonl' ] ||
+[ "$(cd "$work/gone" && find . | LC_ALL=C sort | xargs)" = ". ./.lock ./config.yaml ./final $(printf './final/%s ' chat_template.jinja \
+    config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json value_head.safetensors)./metrics.jsonl" ] ||
     wrong "--overwrite leaves other files: $(find "$work/gone")"
 [ "$(wc -l <"$work/gone/metrics.jsonl")" = 1 ] || wrong "--overwrite mixes two runs"
 mkdir -p "$work/torn" && printf '{"step":1,"obj' >"$work/torn/metrics.jsonl"

@@ -6,8 +6,12 @@
 
 #include "lm/gguf.h"
 
+#ifndef GGUF_BYTES_ROOM
+#define GGUF_BYTES_ROOM 8192
+#endif
+
 typedef struct gguf_bytes {
-    uint8_t data[8192];
+    uint8_t data[GGUF_BYTES_ROOM];
     size_t n;
 } gguf_bytes;
 

@@ -382,20 +382,23 @@ static void files(void** state) {
  * before they are made. */
 static void layers_that_do_not_fit(void** state) {
     (void)state;
+#define TENSOR(name, shape, from, to)                                                              \
+    ",\"" name "\":{\"dtype\":\"F32\",\"shape\":[" shape "],\"data_offsets\":[" from "," to "]}"
+#define NOTHING(name) TENSOR(name, "0", "112016", "112016")
     static const char header[] =
-        "{\"__metadata__\":{\"format\":\"logpi policy "
-        "1\",\"env\":\"CartPole-v1\",\"activation\":\"tanh\",\"action\":"
-        "\"discrete\"},\"actor.0.weight\":{\"dtype\":\"F32\",\"shape\":[4000,4],\"data_offsets\":["
-        "0,64000]},"
-        "\"actor.1.weight\":{\"dtype\":\"F32\",\"shape\":[4000,1],\"data_offsets\":[0,16000]},"
-        "\"actor.2.weight\":{\"dtype\":\"F32\",\"shape\":[2,1],\"data_offsets\":[0,8]},"
-        "\"actor.0.bias\":{\"dtype\":\"F32\",\"shape\":[4000],\"data_offsets\":[0,16000]},"
-        "\"actor.1.bias\":{\"dtype\":\"F32\",\"shape\":[4000],\"data_offsets\":[0,16000]},"
-        "\"actor.2.bias\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"critic.0."
-        "weight\":{},"
-        "\"critic.1.weight\":{},\"critic.2.weight\":{},\"critic.0.bias\":{},\"critic.1.bias\":{},"
-        "\"critic.2.bias\":{}}";
-    static char bytes[8 + sizeof header + 64000];
+        "{\"__metadata__\":{\"format\":\"logpi policy 1\",\"env\":\"CartPole-v1\",\"activation\":"
+        "\"tanh\",\"action\":\"discrete\"}" /* clang-format off */
+        TENSOR("actor.0.weight", "4000,4", "0", "64000")
+        TENSOR("actor.1.weight", "4000,1", "64000", "80000")
+        TENSOR("actor.2.weight", "2,1", "80000", "80008")
+        TENSOR("actor.0.bias", "4000", "80008", "96008")
+        TENSOR("actor.1.bias", "4000", "96008", "112008")
+        TENSOR("actor.2.bias", "2", "112008", "112016")
+        NOTHING("critic.0.weight") NOTHING("critic.1.weight") NOTHING("critic.2.weight")
+        NOTHING("critic.0.bias") NOTHING("critic.1.bias") NOTHING("critic.2.bias") "}";
+    /* clang-format on */
+    enum { NUMBERS = 112016 };
+    static char bytes[8 + sizeof header + NUMBERS];
     const size_t length = sizeof header - 1;
     for (int i = 0; i < 8; i++) bytes[i] = (char)(length >> (8 * i));
     memcpy(bytes + 8, header, length);
@@ -403,7 +406,7 @@ static void layers_that_do_not_fit(void** state) {
     const int fd = mkstemp(path);
     assert_true(fd >= 0);
     close(fd);
-    write_bytes(bytes, 8 + length + 64000);
+    write_bytes(bytes, 8 + length + NUMBERS);
     lp_ctx* ctx = lp_ctx_create(NULL, NULL, 0);
     lp_policy* policy;
     assert_int_equal(lp_policy_load(ctx, path, &policy, NULL), LP_FORMAT);
