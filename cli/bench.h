@@ -23,8 +23,8 @@ typedef struct bench_machine {
 } bench_machine;
 lp_status bench_before(lp_ctx* ctx, bench_machine* machine);
 lp_status bench_after(lp_ctx* ctx, bench_machine* machine);
-/* GFLOP/s: the larger of the two, of float32 or bfloat16. */
-double bench_peak(const bench_machine* machine, lp_precision precision);
+/* GFLOP/s of float32 or bfloat16. */
+double bench_peak(const lp_machine* machine, lp_precision precision);
 /* Both on lines of text, or under keys of an object. */
 void bench_print_machine(const char* when, const lp_machine* machine);
 void bench_add_machine(json_t* object, const bench_machine* machine);

@@ -16,10 +16,6 @@ typedef struct figures {
     double gflops, peak, seconds, barrier_ns;
 } figures;
 
-static double peak_of(const lp_machine* m, lp_precision precision) {
-    return precision == LP_BFLOAT16 ? m->bf16_gflops : m->fp32_gflops;
-}
-
 static int by_share(const void* a, const void* b) {
     const figures *x = a, *y = b;
     const double p = x->gflops / x->peak, q = y->gflops / y->peak;
@@ -39,8 +35,8 @@ static lp_status measure(lp_ctx* ctx, const lp_product_def* def, double budget, 
     while (status == LP_OK && count < ROUNDS && tried < TRIES) {
         status = lp_product_time(ctx, def, repeats, &t);
         if (status != LP_OK) break;
-        const double before = peak_of(&t.before, def->precision);
-        const double after = peak_of(&t.after, def->precision);
+        const double before = bench_peak(&t.before, def->precision);
+        const double after = bench_peak(&t.after, def->precision);
         all[tried] = (figures){.gflops = flops / t.seconds * 1e-9,
                                .peak = 0.5 * (before + after),
                                .seconds = t.seconds,

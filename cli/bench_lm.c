@@ -41,9 +41,10 @@ typedef struct lm_bench {
     lp_rng rng;
 } lm_bench;
 
-/* Seconds of a round; prompt: those of the same with one new token only (generate). */
+/* Seconds of a round; prompt: those of the same with one new token only (generate). Infinite share
+ * of the peak: this processor has none of that precision. */
 typedef struct timing {
-    double whole, prompt;
+    double whole, prompt, share;
 } timing;
 
 /* ---- work -------------------------------------------------------------------------------------
@@ -307,29 +308,37 @@ static lp_status check_context(const lm_bench* b) {
                          (long long)longest, (long long)b->shape.context);
 }
 
-/* Rounds after one to warm up, until the time is over: the medians. */
+/* Rounds after one to warm up, until the time is over: the medians. The peak is measured around
+ * each round, so that its share says something on a machine that others use too. */
 static lp_status measure(lm_bench* b, const kind* k, timing* median) {
-    double* whole = calloc(2 * MOST_ROUNDS, sizeof *whole);
-    double* prompt = whole + MOST_ROUNDS;
+    double* list = calloc(3 * MOST_ROUNDS, sizeof *list);
+    double *whole = list, *prompt = list + MOST_ROUNDS, *share = list + 2 * MOST_ROUNDS;
     timing t = {0};
-    if (!whole) return LP_NOMEM;
+    lp_machine machine[2]; /* before and after */
+    if (!list) return LP_NOMEM;
     lp_status status = k->once(b, &t);
     const double until = cli_now() + lp_options_real(b->options, "seconds");
     int n = 0;
     for (; status == LP_OK && n < MOST_ROUNDS && (n < LEAST_ROUNDS || cli_now() < until); n++) {
-        status = cli_go_on(b->ctx, k->once(b, &t));
+        status = lp_machine_probe_compute(b->ctx, &machine[0]);
+        if (status == LP_OK) status = cli_go_on(b->ctx, k->once(b, &t));
+        if (status == LP_OK) status = lp_machine_probe_compute(b->ctx, &machine[1]);
+        if (status != LP_OK) break;
+        const double peak =
+            0.5 * (bench_peak(&machine[0], b->precision) + bench_peak(&machine[1], b->precision));
         whole[n] = t.whole;
         prompt[n] = t.prompt;
+        share[n] = k->flops(b) / (t.whole - t.prompt) * 1e-9 / peak;
     }
-    if (status == LP_OK) *median = (timing){bench_median(whole, n), bench_median(prompt, n)};
-    free(whole);
+    if (status == LP_OK)
+        *median = (timing){bench_median(whole, n), bench_median(prompt, n), bench_median(share, n)};
+    free(list);
     return status;
 }
 
 static lp_status say(const lm_bench* b, const kind* k, const timing* t, const bench_machine* m) {
-    const double counted = t->whole - t->prompt, peak = bench_peak(m, b->precision);
-    const bench_result r = {k->name, "tokens/s", k->tokens(b) / counted, t->whole,
-                            peak > 0 ? k->flops(b) / counted * 1e-9 / peak : (double)NAN};
+    const double counted = t->whole - t->prompt;
+    const bench_result r = {k->name, "tokens/s", k->tokens(b) / counted, t->whole, t->share};
     const double total = (double)(b->batch * b->new_tokens) / t->whole;
     const bool generates = k->once == generate_once;
     if (lp_options_flag(b->options, "json")) {

@@ -1,6 +1,5 @@
 /* The machine that a measurement stands beside, and how results are said. */
 #include "bench.h"
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -38,9 +37,8 @@ lp_status bench_after(lp_ctx* ctx, bench_machine* machine) {
     return lp_machine_probe(ctx, &machine->after);
 }
 
-double bench_peak(const bench_machine* m, lp_precision precision) {
-    return precision == LP_BFLOAT16 ? fmax(m->before.bf16_gflops, m->after.bf16_gflops)
-                                    : fmax(m->before.fp32_gflops, m->after.fp32_gflops);
+double bench_peak(const lp_machine* m, lp_precision precision) {
+    return precision == LP_BFLOAT16 ? m->bf16_gflops : m->fp32_gflops;
 }
 
 void bench_print_machine(const char* when, const lp_machine* m) {

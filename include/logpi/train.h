@@ -356,8 +356,8 @@ typedef struct lp_grpo_def {
     double learning_rate;                /* 1e-6; of AdamW, falling linearly to 0 */
     int64_t max_steps;                   /* 0: constant; updates after which it is 0 */
     double adam_beta1, adam_beta2, adam_epsilon; /* 0.9, 0.999, 1e-8 */
-    double weight_decay;                         /* 0 */
-    double max_grad_norm;                        /* 1; 0: no clipping */
+    double weight_decay;      /* 0; of every weight: transformers leaves norms and biases out */
+    double max_grad_norm;     /* 1; 0: no clipping */
     int64_t micro_batch_size; /* sequences computed at a time; 0: as many as make about 512 tokens.
                                  It changes no bit of the result */
     uint64_t seed;
