@@ -230,7 +230,7 @@ mkdir "$work/half/final/value_head.safetensors"
 kill -TERM $pid
 wait $pid
 [ $? = 4 ] || wrong "files that cannot be written are no failure"
-grep -Eq 'stopped by signal 15; the weights after [0-9]+ whole steps are not all saved: .*value_head.safetensors.*; only model.safetensors, config.json was written to .*/half/final$' \
+grep -Eq 'stopped by signal 15; the weights after [0-9]+ whole steps are not all saved: .*value_head.safetensors.*; only model.safetensors, config.json, .*was written to .*/half/final$' \
     "$work/err" || wrong "the message does not tell what was written: $(cat "$work/err")"
 
 "${train[@]}" --steps 1 --output_dir "$work/half2" >/dev/null 2>&1

@@ -17,7 +17,7 @@ expect 0 '^step 2/2  reward .*  kl .*  length 8\.0 ' "${grpo[@]}" --prompt a --m
 expect 0 'the weights after 3 whole steps are in ' "${grpo[@]}" --prompts "$work/prompts.txt" --max_steps 3 --beta 0.04 \
     --exact_kl --learning_rate 1e-3 --output_dir "$work/run"
 [ "$(cd "$work/run" && find . -type f | sort | xargs)" = \
-    './.lock ./config.yaml ./final/config.json ./final/model.safetensors ./metrics.jsonl' ] || wrong "the run has other files"
+    './.lock ./config.yaml ./final/chat_template.jinja ./final/config.json ./final/generation_config.json ./final/model.safetensors ./final/tokenizer.json ./final/tokenizer_config.json ./metrics.jsonl' ] || wrong "the run has other files"
 [ "$(wc -l <"$work/run/metrics.jsonl")" = 3 ] || wrong "not a line of metrics a step"
 for line in 'algo: grpo' 'beta: 0.04' 'num_generations: 8' 'max_steps: 3' 'loss_type: dapo'; do
     grep -qx "$line" "$work/run/config.yaml" || wrong "config.yaml lacks $line"
