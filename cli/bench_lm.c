@@ -202,8 +202,9 @@ static lp_status train_once(lm_bench* b, timing* time) {
     lp_tape_reset(t);
     lp_tensor states = lp_rows(t, lp_model_hidden(t, b->model, b->weights, &batch),
                                lp_const_i32(t, b->predicted, 1, b->rows));
-    lp_tensor log_prob = lp_model_log_prob(t, b->weights, states,
-                                           lp_const_i32(t, b->predicted, 1, b->targets), 1.0, NULL);
+    const lp_head_def head = {.temperature = 1.0, .sequences = b->batch, .offsets = b->row_offsets};
+    lp_tensor log_prob = lp_model_score(t, b->weights, states,
+                                        lp_const_i32(t, b->predicted, 1, b->targets), &head, NULL);
     lp_status status = lp_backward(t, lp_neg(t, lp_mean(t, log_prob)));
     if (status == LP_OK) status = lp_optim_step(b->optim, NULL);
     time->whole = cli_now() - start;

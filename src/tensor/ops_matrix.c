@@ -1,6 +1,20 @@
 /* Products, transposition, and taking rows or elements by index. */
 #include "tensor/tape.h"
 
+/* Whether the gradient of a tied table was noted row by row. */
+static bool pending_f32(lp__node* node) {
+    lp__node* table = node->in[0];
+    if (!table->tied_to || !table->t.needs_grad) return false;
+    if (!lp__pending_add(lp__node_ctx(node), table, node->t.rows, node->in[1]->t.data,
+                         node->t.grad))
+        lp__tape_fail(node->tape, LP_NOMEM);
+    return true;
+}
+static bool pending_f64(lp__node* node) {
+    (void)node;
+    return false;
+}
+
 #define real     float
 #define FN(name) name##_f32
 #include "tensor/matrix.inc"

@@ -15,10 +15,13 @@ lp_params* lp_params_create(lp_ctx* ctx, lp_dtype type, bool trainable) {
     return params;
 }
 
+static void pending_free(lp_ctx* ctx, lp__pending* p);
+
 void lp_params_destroy(lp_params* params) {
     if (!params) return;
     for (int64_t i = 0; i < params->count; i++) {
         lp__free(params->ctx, params->items[i].name);
+        pending_free(params->ctx, params->items[i].node->pending);
         lp__free(params->ctx, params->items[i].node);
     }
     lp__arena_free(&params->arena);
@@ -63,11 +66,7 @@ static lp__node* item_add(lp_params* params, const char* name, int64_t rows, int
     node->t.cols = cols;
     node->t.type = params->type;
     node->arena = &params->arena;
-    if (params->trainable) {
-        node->t.grad = zeros(params, rows, cols);
-        if (!node->t.grad) goto failed;
-        node->t.needs_grad = true;
-    }
+    node->t.needs_grad = params->trainable;
     params->items[params->count].name = copy;
     params->items[params->count].node = node;
     params->count++;
@@ -100,9 +99,12 @@ lp_tensor lp_param(lp_params* params, const char* name, int64_t rows, int64_t co
         return no_memory(params);
     }
     void* data = zeros(params, rows, cols);
-    lp__node* node = data ? item_add(params, name, rows, cols) : NULL;
+    void* grad = data && params->trainable ? zeros(params, rows, cols) : NULL;
+    lp__node* node =
+        data && (grad || !params->trainable) ? item_add(params, name, rows, cols) : NULL;
     if (!node) return no_memory(params);
     node->t.data = data;
+    node->t.grad = grad;
     return &node->t;
 }
 
@@ -172,9 +174,55 @@ int64_t lp_params_size(const lp_params* params) {
     return size;
 }
 
+/* ---- gradients of rows ------------------------------------------------------------------------
+ */
+
+struct lp__pending {
+    int64_t count, room;
+    int32_t* row; /* [room] */
+    float* d;     /* [room, cols] */
+};
+
+bool lp__pending_add(lp_ctx* ctx, lp__node* tied, int64_t n, const int32_t* row, const float* d) {
+    const int64_t cols = tied->t.cols;
+    if (!tied->pending) tied->pending = lp__calloc(ctx, 1, sizeof *tied->pending);
+    lp__pending* p = tied->pending;
+    if (!p) return false;
+    if (p->count + n > p->room) {
+        const size_t room = lp__grown((size_t)(p->count + n), (size_t)p->room);
+        int32_t* rows = lp__realloc(ctx, p->row, room * sizeof *rows);
+        if (rows) p->row = rows;
+        float* ds = lp__realloc(ctx, p->d, room * (size_t)cols * sizeof *ds);
+        if (ds) p->d = ds;
+        if (!rows || !ds) return false;
+        p->room = (int64_t)room;
+    }
+    memcpy(p->row + p->count, row, (size_t)n * sizeof *row);
+    memcpy(p->d + p->count * cols, d, (size_t)(n * cols) * sizeof *d);
+    p->count += n;
+    return true;
+}
+
+static void pending_fold(lp_ctx* ctx, lp__node* node) {
+    lp__pending* p = node->pending;
+    const int64_t cols = node->t.cols;
+    float* grad = node->tied_to->t.grad;
+    for (int64_t i = 0; i < p->count; i++)
+        lp__ctx_kernels(ctx)->axpy(cols, 1.0f, p->d + i * cols, grad + p->row[i] * cols);
+    p->count = 0;
+}
+
+static void pending_free(lp_ctx* ctx, lp__pending* p) {
+    if (!p) return;
+    lp__free(ctx, p->row);
+    lp__free(ctx, p->d);
+    lp__free(ctx, p);
+}
+
 void lp_params_zero_grad(lp_params* params) {
     for (int64_t i = 0; i < params->count; i++) {
         lp__node* node = params->items[i].node;
+        if (node->pending) node->pending->count = 0;
         if (node->t.grad)
             memset(node->t.grad, 0, (size_t)lp__size(node) * lp__dtype_bytes(node->t.type));
     }
@@ -190,6 +238,7 @@ void lp_params_changed(lp_params* params) {
 void lp_params_fold(lp_params* params) {
     for (int64_t i = 0; i < params->count; i++) {
         lp__node* node = params->items[i].node;
+        if (node->tied_to && node->pending) pending_fold(params->ctx, node);
         if (!node->tied_to || !node->t.grad) continue;
         const int64_t n = lp__size(node);
         if (params->type == LP_F64) {

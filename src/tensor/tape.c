@@ -120,10 +120,12 @@ lp_tensor lp__apply(lp_tape* tape, const lp__op* op, int64_t rows, int64_t cols,
 void* lp__grad_raw(lp__node* node, bool* fresh) {
     *fresh = false;
     if (!node || !node->t.needs_grad) return NULL;
-    if (!node->t.grad) { /* a parameter always has its own */
+    if (!node->t.grad) {
+        const size_t bytes = (size_t)lp__size(node) * lp__dtype_bytes(node->t.type);
+        /* a parameter has its own, but for a tied use, which may do without */
         node->t.grad =
-            lp__tape_alloc(node->tape, (size_t)lp__size(node) * lp__dtype_bytes(node->t.type));
-        *fresh = true;
+            node->tape ? lp__tape_alloc(node->tape, bytes) : lp__arena_alloc(node->arena, bytes);
+        *fresh = node->t.grad != NULL;
     }
     return node->t.grad;
 }
@@ -133,6 +135,15 @@ void* lp__grad(lp__node* node) {
     void* grad = lp__grad_raw(node, &fresh);
     if (grad && fresh) memset(grad, 0, (size_t)lp__size(node) * lp__dtype_bytes(node->t.type));
     return grad;
+}
+
+/* A tied use gets memory for its gradient only when it needs it, and may get none. */
+static bool tied_inputs_done(const lp__node* node) {
+    for (int i = 0; i < LP__MAX_INPUTS; i++) {
+        const lp__node* in = node->in[i];
+        if (in && in->tied_to && in->t.needs_grad && !in->t.grad && !in->pending) return false;
+    }
+    return true;
 }
 
 lp_status lp_backward(lp_tape* tape, lp_tensor loss) {
@@ -160,6 +171,7 @@ lp_status lp_backward(lp_tape* tape, lp_tensor loss) {
             break;
         }
         node->op->backward[tape->type == LP_F64](node);
+        if (tape->status == LP_OK && !tied_inputs_done(node)) tape->status = LP_NOMEM;
     }
     return tape->status;
 }

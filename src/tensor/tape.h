@@ -9,6 +9,7 @@
 #include <string.h>
 
 typedef struct lp__node lp__node;
+typedef struct lp__pending lp__pending;
 
 /* An op: what it computes, and how its gradient flows. [0] is float, [1] double; both are the same
  * text where the op has no kernels of its own. backward adds to the gradients of those inputs that
@@ -83,6 +84,7 @@ struct lp__node {
     bool operand_valid[2]; /* they are of the numbers as they are now */
     lp__arena* arena;      /* of the set */
     lp__node* tied_to; /* the base of a tied use */
+    lp__pending* pending; /* of a tied use: gradients of rows, not added up yet; NULL: none ever */
 };
 
 struct lp_tape {
@@ -132,6 +134,10 @@ const lp__word* lp__weight_operand(lp_ctx* ctx, lp__node* w, lp__side side);
  * scratch. NULL when out of memory. */
 const lp__word* lp__words_of(lp_ctx* ctx, lp__number number, int64_t rows, int64_t n,
                              const float* x);
+
+/* Notes gradients d [n, cols] of rows of a tied parameter, to be added to the base by
+ * lp_params_fold: a table that is read has gradients in few rows. False when out of memory. */
+bool lp__pending_add(lp_ctx* ctx, lp__node* tied, int64_t n, const int32_t* row, const float* d);
 
 /* ---- packed sequences: whether offsets [sequences + 1] begin at 0 and never fall; *rows is then
  * where they end ---- */
