@@ -317,7 +317,7 @@ static void heads_row(void* user, int64_t row, int worker) {
     job->b->format->store(s->kv_width, job->dv + row * s->kv_width, job->v + row * s->kv_words);
 }
 
-/* d: gradient of middle; dx += that of x. */
+/* d: gradient of middle; dx += that of x, or, if dx is NULL, d becomes it. */
 static void attention_half(back* b, float* d, float* dx) {
     lp__block_state* s = b->s;
     const int64_t m = b->rows;
@@ -383,12 +383,16 @@ void lp__block_backward(lp__node* node) {
               .rows = node->t.rows};
     b.format = &b.kernels->format[s->number];
     const lp__mark mark = lp__arena_mark(b.scratch);
-    float* dx = lp__grad(node->in[0]);
+    /* The gradient of y turns into that of x where it is, unless x has one already. */
+    lp__node* x = node->in[0];
+    const bool hand_on = x->t.needs_grad && !x->t.grad && x->tape;
+    float* dx = hand_on ? NULL : lp__grad(x);
     if (node->tape->status == LP_OK) {
         find_steps(&b);
         if (b.status == LP_OK) mlp_half(&b, node->t.grad);
         if (b.status == LP_OK) attention_half(&b, node->t.grad, dx);
         if (b.status != LP_OK) lp__tape_fail(node->tape, b.status);
+        if (hand_on) x->t.grad = node->t.grad;
     }
     lp__arena_release(b.scratch, mark);
 }
