@@ -35,6 +35,7 @@ static lp_status check_def(lp_ctx* ctx, const lp_grpo_def* d, const lp_weights* 
         {"per_device_train_batch_size", (double)d->per_device_train_batch_size, 0, 1e9},
         {"learning_rate", d->learning_rate, 0, 1e6},
         {"max_steps", (double)d->max_steps, 0, 1e15},
+        {"adam_epsilon", d->adam_epsilon, 1e-30, 1e30}, /* 0 divides zeros by zero */
         {"weight_decay", d->weight_decay, 0, 1e6},
         {"max_grad_norm", d->max_grad_norm, 0, 1e300},
         {"micro_batch_size", (double)d->micro_batch_size, 0, 1e9},

@@ -211,7 +211,7 @@ static lp_status one_update(lp_grpo* g, const lp_generation* b, int64_t iteratio
 }
 
 /* A step is whole or leaves no trace. One update alone is so by itself: the optimizer looks at all
- * gradients before it moves anything, and a step of Adam, of about the learning rate, cannot make a
+ * gradients before it moves anything, and a step of Adam, of some learning rates, cannot make a
  * finite weight infinite. Before the first of several all that they move is remembered. */
 static lp_status updates(lp_grpo* g, const lp_generation* b, lp_grpo_metrics* m) {
     const lp_grpo_def* d = &g->def;

@@ -13,6 +13,7 @@ import tempfile
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 PPO, LOSS, PASS, TRAIN = "src/pg/ppo.c", "src/pg/loss.c", "src/train/pass.c", "src/train/ppo_step.c"
+GRPO, GRPO_STEP = "src/pg/grpo.c", "src/train/grpo_step.c"
 REDUCE = "src/tensor/reduce.inc"
 ENVS, CARTPOLE = "src/env/envs.c", "src/env/cartpole.c"
 REGRESSION = "src/pg/regression.c"
@@ -94,11 +95,11 @@ MUTANTS = [
     ("returns without the values", PPO, "(float)(advantage + (double)values[i])", "(float)advantage", ["pg/trl"]),
     ("no lower end of the clip range", LOSS, "lp_clamp(t, ratio, 1.0 - def->clip_range,", "lp_clamp(t, ratio, 0.0,",
      ["pg/trl"]),
-    ("no upper end of the clip range", LOSS, "1.0 + def->clip_range);", "1e9);", ["pg/trl"]),
+    ("no upper end of the clip range", LOSS, "1.0 + high);", "1e9 + 0 * high);", ["pg/trl"]),
     ("the smaller of the two value losses", LOSS, "lp_maximum(t, plain, lp_square", "lp_minimum(t, plain, lp_square",
      ["pg/trl"]),
     ("missing detach: the old log-probability is the new one", LOSS,
-     "lp_tensor old_log_prob = lp_const_f32(t, n, 1, def->old_log_prob);", "lp_tensor old_log_prob = log_prob;",
+     "lp_const_f32(t, log_prob->rows, 1, def->old_log_prob)", "(def ? log_prob : NULL)",
      ["pg/trl"]),
     ("missing detach: the returns follow the value", LOSS,
      "lp_tensor returns = lp_const_f32(t, n, 1, def->returns);",
@@ -123,6 +124,28 @@ MUTANTS = [
      ["pg/regression"]),
     ("a logistic loss that overflows", REGRESSION, "fmax(z, 0.0) + log1p(exp(-fabs(z)))", "log1p(exp(z))",
      ["pg/regression"]),
+    # GRPO
+    ("advantages without the mean of their group", GRPO, "equal ? 0.0 : r[j] - mean", "equal ? 0.0 : r[j]", ["pg/trl_grpo"]),
+    ("rounding of equal rewards becomes a reward", GRPO, "const bool equal = all_equal(size, r);",
+     "const bool equal = all_equal(size, r) && size == 0;",
+     ["pg/trl_grpo"]),
+    ("the batch's deviation for each group", GRPO, "std = scale == LP_SCALE_BATCH ? of_all", "std = scale != LP_SCALE_GROUP ? of_all",
+     ["pg/trl_grpo"]),
+    ("k3 turned round", GRPO, "lp_shift(t, lp_sub(t, lp_exp(t, x), x), -1.0)", "lp_shift(t, lp_add(t, lp_exp(t, lp_neg(t, x)), x), -1.0)",
+     ["pg/trl_grpo"]),
+    ("the KL without its ratio", LOSS, "def->kl_times_ratio ? lp_mul(t, k3, ratio_of(t, log_prob, def)) : k3", "k3", ["pg/trl_grpo"]),
+    ("the lower clip range on both sides", LOSS, "def->clip_range_high > 0 ? def->clip_range_high : def->clip_range",
+     "def->clip_range", ["pg/trl_grpo"]),
+    ("responses of one length", GRPO, "1.0 / (s_all * (double)(offsets[s + 1] - offsets[s]))", "1.0 / all", ["pg/trl_grpo"]),
+    ("local batches of one size", GRPO, "weight = (double)local / (s_all * tokens);", "weight = 1.0 / all + 0 * tokens;", ["pg/trl_grpo"]),
+    ("a schedule that is one update late", GRPO_STEP, "learning_rate(g, g->updates + iteration)",
+     "learning_rate(g, g->updates + LP__MAX(iteration - 1, 0))", ["train/trl_grpo_steps"]),
+    ("old log-probabilities of each iteration", GRPO_STEP, "if (u->first) remember(", "if (u->first || !u->sampled) remember(",
+     ["train/trl_grpo_steps"]),
+    ("the first of several updates is not undone", GRPO_STEP, "if (several && i > 0) lp_optim_rollback(g->optim);", "",
+     ["train/grpo"]),
+    ("no temperature in the log-probabilities", "src/train/grpo.c", "grpo->pass.temperature = def->generate.temperature;", "",
+     ["train/grpo", "train/trl_grpo_steps"]),
     # the trainer
     ("targets shifted by one token", PASS, "part->target[row] = response[j];",
      "part->target[row] = response[j > 0 ? j - 1 : 0];", ["train/trl_steps"]),

@@ -42,7 +42,7 @@ say "fixtures made anew by the peers, and the tests that read them"
 export LOGPI_FIXTURES=$reference/fixtures
 cp -r tests/fixtures "$LOGPI_FIXTURES"
 for script in torch_ops_fixtures.py "hf_logits.py tiny" rng_fixtures.py tokenizer_fixtures.py gguf_fixtures.py \
-    "cartpole_fixture.py 1 100000" sb3_fixtures.py; do
+    "cartpole_fixture.py 1 100000" sb3_fixtures.py trl_grpo_fixtures.py trl_grpo_steps.py; do
     check "$script" "$oracles" tests/oracles/$script
 done
 for script in trl_ppo_fixtures.py trl_whole_steps.py; do

@@ -44,6 +44,19 @@ static void advantages(void** state) {
     json_decref(root);
 }
 
+/* Whatever their mean rounds to. */
+static void equal_rewards_have_no_advantage(void** state) {
+    (void)state;
+    for (int64_t size = 2; size <= ROOM; size++) {
+        double rewards[ROOM], got[ROOM];
+        for (int64_t i = 0; i < size; i++) rewards[i] = 0.1;
+        for (int scale = LP_SCALE_GROUP; scale <= LP_SCALE_NONE; scale++) {
+            assert_close(lp_group_advantages(1, size, (lp_scale_rewards)scale, rewards, got), 1, 0);
+            for (int64_t i = 0; i < size; i++) assert_true(got[i] == 0);
+        }
+    }
+}
+
 /* One case, ragged. */
 typedef struct grpo_case {
     const char* name;
@@ -211,7 +224,8 @@ static void what_the_estimates_are_on_average(void** state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(advantages), cmocka_unit_test(losses),
-                                       cmocka_unit_test(what_the_estimates_are_on_average)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(advantages), cmocka_unit_test(equal_rewards_have_no_advantage),
+        cmocka_unit_test(losses), cmocka_unit_test(what_the_estimates_are_on_average)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -334,6 +334,7 @@ static void mistakes_are_refused(void** state) {
                  {&def.epsilon, (double)NAN, "epsilon"},
                  {&def.learning_rate, -1, "learning_rate"},
                  {&def.adam_beta2, 1, "beta2"},
+                 {&def.adam_epsilon, 0, "epsilon"},
                  {&def.generate.temperature, 0, "temperature"}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         const double right = *wrong[i].field;
