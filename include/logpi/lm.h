@@ -144,6 +144,39 @@ LP_API lp_tensor lp_model_score(lp_tape* t, const lp_weights* weights, lp_tensor
 LP_API lp_status lp_model_cache(const lp_model* model, lp_precision precision, int32_t sequences,
                                 int64_t tokens, lp_kv** cache);
 
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+/* What a run will do. */
+typedef struct lp_forecast_def {
+    lp_precision precision;
+    bool train;     /* forward, backward, Adam; otherwise generation */
+    bool recompute; /* see lp_tape_recompute */
+    bool samples;   /* it generates responses to prompts; otherwise all tokens are text */
+    bool reference; /* beside a frozen copy */
+    bool savepoint; /* which a step of several updates goes back to if it fails */
+    int64_t batch;  /* 4: sequences */
+    int64_t group;  /* 0: of which so many with one prompt go through together */
+    int64_t prompt_tokens, new_tokens; /* 32 and 96: of a sequence */
+} lp_forecast_def;
+
+/* Bytes, at the peak. */
+typedef struct lp_forecast {
+    size_t weights, gradients, optimizer;
+    size_t operands;    /* packed copies for the matrix products */
+    size_t activations; /* of about 512 tokens at a time */
+    size_t head;        /* logits of a block of rows, and the probabilities that backward reads */
+    size_t cache;       /* keys and values of all sequences */
+    size_t reference, savepoint;
+    size_t resident; /* what the context holds already: the open model, its tokenizer */
+    size_t total;
+} lp_forecast;
+
+LP_API lp_forecast_def lp_forecast_def_default(void);
+/* The peak of memory before anything is loaded; a run is within a tenth of it. A program itself
+ * takes some 20 MB more. LP_INVALID: a number out of range. */
+LP_API lp_status lp_model_forecast(const lp_model* model, const lp_forecast_def* def,
+                                   lp_forecast* forecast);
+
 /* ---- generation ------------------------------------------------------------------------------ */
 
 /* Why a response ended: with a token that ends a text, or at max_new_tokens. */

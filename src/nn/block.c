@@ -254,42 +254,49 @@ static bool project_mlp(lp__node* node, const lp__word* n, lp__word* h) {
 /* ---- the op ------------------------------------------------------------------------------------
  */
 
-/* Memory of the tape if backward will need it, else of the scratch. */
-static void* keep_or_scratch(lp__node* node, bool keep, int64_t count, size_t size) {
+/* What a run of the block is for, and where its results go. */
+typedef enum purpose {
+    RUN,   /* the output only */
+    KEEP,  /* and what backward needs, on the tape */
+    AGAIN, /* only that, in the scratch */
+} purpose;
+
+static void* room(lp__node* node, bool tape, int64_t count, size_t size) {
     const size_t bytes = (size_t)count * size;
-    void* block = keep ? lp__tape_alloc(node->tape, bytes)
+    void* block = tape ? lp__tape_alloc(node->tape, bytes)
                        : lp__arena_alloc(lp__scratch(lp__node_ctx(node)), bytes);
     if (!block) lp__tape_fail(node->tape, LP_NOMEM);
     return block;
 }
 
-static bool reserve(lp__node* node, bool keep) {
+static bool reserve(lp__node* node, purpose why) {
     lp__block_state* s = lp__block_state_of(node);
     const int64_t m = node->t.rows;
-    s->q = keep_or_scratch(node, keep, m * s->q_words, sizeof(lp__word));
-    s->k = keep_or_scratch(node, keep, m * s->kv_words, sizeof(lp__word));
-    s->v = keep_or_scratch(node, keep, m * s->kv_words, sizeof(lp__word));
-    s->o = keep_or_scratch(node, keep, m * s->q_words, sizeof(lp__word));
-    s->middle = keep_or_scratch(node, keep, m * s->width, sizeof(float));
-    s->norm1 = keep_or_scratch(node, keep, m, sizeof *s->norm1);
-    s->norm2 = keep_or_scratch(node, keep, m, sizeof *s->norm2);
-    if (keep) {
-        s->lse = keep_or_scratch(node, keep, m * s->shape.heads, sizeof(double));
-        s->up = keep_or_scratch(node, keep, m * s->intermediate_words, sizeof(lp__word));
+    const bool keep = why == KEEP;
+    s->q = room(node, keep, m * s->q_words, sizeof(lp__word));
+    s->k = room(node, keep, m * s->kv_words, sizeof(lp__word));
+    s->v = room(node, keep, m * s->kv_words, sizeof(lp__word));
+    s->o = room(node, keep, m * s->q_words, sizeof(lp__word));
+    s->middle = room(node, keep, m * s->width, sizeof(float));
+    s->norm1 = room(node, keep, m, sizeof *s->norm1);
+    s->norm2 = room(node, keep, m, sizeof *s->norm2);
+    if (why != RUN) {
+        s->lse = room(node, keep, m * s->shape.heads, sizeof(double));
+        s->up = room(node, keep, m * s->intermediate_words, sizeof(lp__word));
         if (s->shape.mlp == LP__MLP_SWIGLU)
-            s->gate = keep_or_scratch(node, keep, m * s->intermediate_words, sizeof(lp__word));
+            s->gate = room(node, keep, m * s->intermediate_words, sizeof(lp__word));
     }
     return node->tape->status == LP_OK;
 }
 
-static void run_block(lp__node* node, bool keep) {
+static void run_block(lp__node* node, purpose why) {
     lp__block_state* s = lp__block_state_of(node);
     const int64_t m = node->t.rows;
     const float* x = node->in[0]->t.data;
-    if (!reserve(node, keep)) return;
-    lp__word* n = keep_or_scratch(node, false, m * s->width_words, sizeof *n);
-    float* qkv = keep_or_scratch(node, false, m * (s->q_width + 2 * s->kv_width), sizeof *qkv);
-    lp__word* h = keep_or_scratch(node, false, m * s->intermediate_words, sizeof *h);
+    if (!reserve(node, why)) return;
+    lp__word* n = room(node, false, m * s->width_words, sizeof *n);
+    float* qkv = room(node, false, m * (s->q_width + 2 * s->kv_width), sizeof *qkv);
+    lp__word* h = room(node, false, m * s->intermediate_words, sizeof *h);
     if (!n || !qkv || !h) return;
     norm_job norm = {.x = x, .found = s->norm1, .n = n};
     lp_status status = norm_words(node, &norm, s->w.attention_norm, s->w.attention_norm_bias);
@@ -305,7 +312,7 @@ static void run_block(lp__node* node, bool keep) {
         lp__tape_fail(node->tape, status);
         return;
     }
-    if (project_mlp(node, n, h))
+    if (project_mlp(node, n, h) && why != AGAIN)
         project_residual(node, h, s->intermediate_words, s->w.down, s->w.down_bias, s->middle,
                          node->t.data);
 }
@@ -323,8 +330,14 @@ static void block_forward(lp__node* node) {
     lp__arena* scratch = lp__scratch(lp__node_ctx(node));
     const lp__mark mark = lp__arena_mark(scratch);
     if (node->tape->recording) node->t.needs_grad |= any_learns(&lp__block_state_of(node)->w);
-    run_block(node, node->t.needs_grad);
+    const bool keep = node->t.needs_grad && !lp__block_state_of(node)->recompute;
+    run_block(node, keep ? KEEP : RUN);
     lp__arena_release(scratch, mark);
+}
+
+lp_status lp__block_again(lp__node* node) {
+    run_block(node, AGAIN);
+    return node->tape->status;
 }
 
 static void no_double(lp__node* node) {
@@ -356,6 +369,7 @@ lp_tensor lp__block_fused(lp_tape* t, const lp__block_shape* shape, const lp__bl
                            .sequences = attention->sequences,
                            .cache = attention->cache,
                            .layer = attention->layer,
+                           .recompute = t->recompute,
                            .rotation = rotation ? rotation->data : NULL};
     s->width_words = lp__words(format, s->width);
     s->q_words = lp__words(format, s->q_width);

@@ -22,6 +22,7 @@ typedef struct lp__block_state {
     lp_kv* cache;
     int64_t layer;
     const float* rotation; /* [rows, head_dim]: cosines, then sines; NULL: none */
+    bool recompute; /* nothing of it is kept: backward runs the block once more */
     /* from forward to backward */
     lp__word *q, *k, *v, *o; /* rows; o: what attention gave */
     lp__word *gate, *up;     /* rows, before the activation */
@@ -39,6 +40,10 @@ void lp__each_row(lp_ctx* ctx, int64_t rows, int64_t width, lp__task_fn fn, void
 /* A norm's output as words: n [rows, words(width)], from x [rows, width] and its norm rows. */
 lp_status lp__norm_words(const lp__node* node, const float* x, const lp__norm_row* rows,
                          lp_tensor weight, lp_tensor bias, lp__word* n);
+
+/* Fills what backward needs, in the context's scratch, by the forward pass up to the last product.
+ * LP_NOMEM. */
+lp_status lp__block_again(lp__node* node);
 
 void lp__block_backward(lp__node* node);
 

@@ -388,7 +388,8 @@ void lp__block_backward(lp__node* node) {
     const bool hand_on = x->t.needs_grad && !x->t.grad && x->tape;
     float* dx = hand_on ? NULL : lp__grad(x);
     if (node->tape->status == LP_OK) {
-        find_steps(&b);
+        if (s->recompute) b.status = lp__block_again(node);
+        if (b.status == LP_OK) find_steps(&b);
         if (b.status == LP_OK) mlp_half(&b, node->t.grad);
         if (b.status == LP_OK) attention_half(&b, node->t.grad, dx);
         if (b.status != LP_OK) lp__tape_fail(node->tape, b.status);

@@ -30,6 +30,7 @@ void lp_tape_reset(lp_tape* tape) {
 }
 
 void lp_tape_record(lp_tape* tape, bool recording) { tape->recording = recording; }
+void lp_tape_recompute(lp_tape* tape, bool recompute) { tape->recompute = recompute; }
 lp_status lp_tape_status(const lp_tape* tape) { return tape->status; }
 lp_ctx* lp_tape_ctx(const lp_tape* tape) { return tape->ctx; }
 size_t lp_tape_bytes(const lp_tape* tape) { return tape->arena.used; }

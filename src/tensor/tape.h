@@ -91,7 +91,7 @@ struct lp_tape {
     lp_ctx* ctx;
     lp__arena arena;
     lp_dtype type;
-    bool recording;
+    bool recording, recompute;
     lp_status status;
     lp__node* last;
     bool walked; /* backward has been: gradients of intermediate results are spent */
