@@ -179,6 +179,7 @@ static lp_status train_start(lm_bench* b) {
     if (status == LP_OK) status = lp_optim_create(lp_weights_params(b->weights), &adamw, &b->optim);
     if (status != LP_OK) return status;
     b->tape = lp_tape_create(b->ctx, LP_F32);
+    if (b->tape) lp_tape_recompute(b->tape, lp_options_flag(b->options, "recompute"));
     b->rows = calloc((size_t)(b->batch * b->sequence), sizeof *b->rows);
     b->targets = calloc((size_t)(b->batch * b->sequence), sizeof *b->targets);
     b->row_offsets = calloc((size_t)b->batch + 1, sizeof *b->row_offsets);
@@ -193,19 +194,33 @@ static lp_status train_start(lm_bench* b) {
     return LP_OK;
 }
 
-/* Forward, the mean loss of the tokens, backward, AdamW. */
-static lp_status train_once(lm_bench* b, timing* time) {
+/* Forward and backward of `count` sequences from the first-th on, all as long as the first: their part
+ * of the mean loss of all tokens. */
+static lp_status train_piece(lm_bench* b, int64_t first, int64_t count) {
     lp_tape* t = b->tape;
-    const double start = cli_now();
-    const lp_batch batch = {
-        .sequences = b->batch, .offsets = b->prompts.offsets, .tokens = b->prompts.tokens.ids};
+    const int64_t rows = count * (b->sequence - 1);
+    const lp_batch batch = {.sequences = count,
+                            .offsets = b->prompts.offsets,
+                            .tokens = b->prompts.tokens.ids + first * b->sequence};
+    const lp_head_def head = {.temperature = 1.0, .sequences = count, .offsets = b->row_offsets};
     lp_tape_reset(t);
     lp_tensor states = lp_rows(t, lp_model_hidden(t, b->model, b->weights, &batch),
-                               lp_const_i32(t, b->predicted, 1, b->rows));
-    const lp_head_def head = {.temperature = 1.0, .sequences = b->batch, .offsets = b->row_offsets};
-    lp_tensor log_prob = lp_model_score(t, b->weights, states,
-                                        lp_const_i32(t, b->predicted, 1, b->targets), &head, NULL);
-    lp_status status = lp_backward(t, lp_neg(t, lp_mean(t, log_prob)));
+                               lp_const_i32(t, rows, 1, b->rows));
+    lp_tensor target = lp_const_i32(t, rows, 1, b->targets + first * (b->sequence - 1));
+    lp_tensor log_prob = lp_model_score(t, b->weights, states, target, &head, NULL);
+    return lp_backward(t, lp_scale(t, lp_sum(t, log_prob), -1.0 / (double)b->predicted));
+}
+
+/* Forward, the mean loss of the tokens, backward, AdamW; about 512 tokens at a time. */
+static lp_status train_once(lm_bench* b, timing* time) {
+    enum { TOKENS = 512 };
+    const double start = cli_now();
+    int64_t size = TOKENS / b->sequence < 1 ? 1 : TOKENS / b->sequence;
+    lp_status status = LP_OK;
+    for (int64_t first = 0; status == LP_OK && first < b->batch; first += size) {
+        if (size > b->batch - first) size = b->batch - first;
+        status = train_piece(b, first, size);
+    }
     if (status == LP_OK) status = lp_optim_step(b->optim, NULL);
     time->whole = cli_now() - start;
     return status;

@@ -35,6 +35,7 @@ static lp_grpo_def read_def(const lp_options* o) {
     d.use_bias_correction_kl = lp_options_flag(o, "use_bias_correction_kl");
     d.exact_kl = lp_options_flag(o, "exact_kl");
     d.per_device_train_batch_size = lp_options_int(o, "per_device_train_batch_size");
+    d.recompute = lp_options_flag(o, "recompute");
     d.micro_batch_size = lp_options_int(o, "micro_batch_size");
     d.learning_rate = lp_options_real(o, "learning_rate");
     d.max_steps =

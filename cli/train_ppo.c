@@ -35,6 +35,7 @@ static lp_status read_def(const training* r, lp_ppo_def* d) {
     *d = lp_ppo_def_default();
     d->learning_rate = lp_options_real(o, "learning_rate");
     d->mini_batch_size = lp_options_int(o, "mini_batch_size");
+    d->recompute = lp_options_flag(o, "recompute");
     d->micro_batch_size = lp_options_int(o, "micro_batch_size");
     d->ppo_epochs = lp_options_int(o, "ppo_epochs");
     d->adap_kl_ctrl = lp_options_flag(o, "adap_kl_ctrl");

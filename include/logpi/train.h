@@ -227,6 +227,7 @@ typedef struct lp_ppo_def {
     bool use_score_scaling, use_score_norm; /* false */
     double score_clip;                      /* 0: none */
     lp_value_init v_head_init; /* LP_VALUE_UNIFORM; of a head that the weights do not have yet */
+    bool recompute; /* less memory for more work, the same bits: see lp_tape_recompute. false */
     int64_t micro_batch_size;  /* sequences computed at a time; 0: as many as make about 512 tokens.
                                   It changes no  bit of the result */
     uint64_t seed;
@@ -358,6 +359,7 @@ typedef struct lp_grpo_def {
     double adam_beta1, adam_beta2, adam_epsilon; /* 0.9, 0.999, 1e-8 */
     double weight_decay;      /* 0; of every weight: transformers leaves norms and biases out */
     double max_grad_norm;     /* 1; 0: no clipping */
+    bool recompute; /* less memory for more work, the same bits: see lp_tape_recompute. false */
     int64_t micro_batch_size; /* sequences computed at a time; 0: as many as make about 512 tokens.
                                  It changes no bit of the result */
     uint64_t seed;

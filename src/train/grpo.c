@@ -62,6 +62,7 @@ lp_status lp_grpo_create(const lp_model* model, lp_weights* policy, const lp_wei
         .ctx = ctx, .model = model, .policy = policy, .reference = reference, .def = *def};
     status = lp__pass_begin(&grpo->pass, ctx, model);
     grpo->pass.micro_batch_size = def->micro_batch_size;
+    if (status == LP_OK) lp_tape_recompute(grpo->pass.tape, def->recompute);
     grpo->pass.group = def->num_generations;
     grpo->pass.temperature = def->generate.temperature;
     if (status == LP_OK) status = lp_generator_create(model, &grpo->generator);

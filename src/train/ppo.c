@@ -86,6 +86,7 @@ lp_status lp_ppo_create(const lp_model* model, lp_weights* policy, const lp_weig
     ppo->moments = lp_moments_start();
     status = lp__pass_begin(&ppo->pass, ctx, model);
     ppo->pass.micro_batch_size = def->micro_batch_size;
+    if (status == LP_OK) lp_tape_recompute(ppo->pass.tape, def->recompute);
     if (status == LP_OK && !value_head(ppo)) status = LP_NOMEM;
     if (status == LP_OK) status = lp_generator_create(model, &ppo->generator);
     lp_optim_def adam = lp_optim_def_default(LP_ADAM);

@@ -119,6 +119,9 @@ static void threads_and_micro_batches_change_no_bit(void** state) {
         assert_true(weights_after_two_steps(threads, 0, &def) == want);
     for (int64_t micro = 1; micro <= 7; micro += 2)
         assert_true(weights_after_two_steps(2, micro, &def) == want);
+    def.recompute = true;
+    assert_true(weights_after_two_steps(2, 0, &def) == want);
+    def.recompute = false;
     def.per_device_train_batch_size = 3;
     assert_true(weights_after_two_steps(1, 0, &def) != want);
 }
