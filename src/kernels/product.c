@@ -65,6 +65,23 @@ static void tile(const products_job* job, const lp__product* p, int64_t r, int r
     }
 }
 
+/* The rows of A that come after these are on their way to the first level of the cache. */
+static void fetch_a(const lp__product* p, int64_t r, int64_t r1, int64_t tile_rows) {
+    enum { LINE = 16 };
+    const int64_t end = LP__MIN(r + 2 * tile_rows, r1);
+    for (int i = 0; i < p->terms && r + tile_rows < r1; i++) {
+        const lp__term* t = &p->term[i];
+        if (p->blocks) {
+            const lp__word* a = t->a + (r + tile_rows) * t->words;
+            for (int64_t w = 0; w < t->words * tile_rows; w += LINE) __builtin_prefetch(a + w);
+            continue;
+        }
+        for (int64_t row = r + tile_rows; row < end; row++)
+            for (int64_t w = 0; w < t->words; w += LINE)
+                __builtin_prefetch(t->a + row * t->lda + w);
+    }
+}
+
 /* So are the rows that the tile will be finished with. */
 static void fetch_beside(const lp__product* p, int64_t row, int rows, int64_t col, int cols) {
     enum { LINE = 64 };
@@ -107,6 +124,7 @@ static void product_piece(void* user, int64_t index, int worker) {
         const int rows = (int)LP__MIN(r1 - r, tile_rows);
         for (int64_t j = j0; j < j1; j += panel) {
             const int cols = (int)LP__MIN(j1 - j, panel);
+            if (j + panel >= j1) fetch_a(p, r, r1, tile_rows);
             if (!p->finish) {
                 if (p->accumulate) fetch_next(p, r, j, j0, j1, r1, tile_rows, panel);
                 tile(job, p, r, rows, j, cols, NULL, p->c + r * p->ldc + j, p->ldc, p->accumulate);
