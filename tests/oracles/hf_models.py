@@ -33,7 +33,7 @@ LLAMA = dict(vocab_size=VOCAB, hidden_size=16, intermediate_size=24, num_hidden_
              num_key_value_heads=2, head_dim=8, max_position_embeddings=256, bos_token_id=1, eos_token_id=2)
 GPT2 = dict(vocab_size=VOCAB, n_embd=16, n_layer=2, n_head=2, n_positions=128, bos_token_id=1, eos_token_id=2)
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
-              original_max_position_embeddings=32, rope_theta=500000.0)
+              original_max_position_embeddings=32, rope_theta=100.0)  # waves of 6, 20, 63 and 199 tokens
 # name: class, configuration, type of the numbers in the file, whether it is cut into shards
 SMALL = {
     "llama": (LlamaForCausalLM, LlamaConfig(**LLAMA, tie_word_embeddings=False, attention_bias=True, mlp_bias=True,
