@@ -102,6 +102,17 @@ expect 3 'none.jsonl:2: prompt 2 is empty' "${generate[@]}" --prompts "$work/non
 expect 3 'neither a file nor a known name' "$logpi" info nosuchmodel
 expect 3 'no config.json' "$logpi" info "$work"
 expect 3 'No such file' "$logpi" info "$work/none.gguf"
+printf 'PK\3\4archive/data.pkl' >"$work/model.pt"
+expect 3 'refused: .*pickle, which can run code; convert it' "$logpi" generate --model "$work/model.pt" --prompt a
+mkdir "$work/bin" && echo '{"model_type":"gpt2"}' >"$work/bin/config.json" && cp "$work/model.pt" "$work/bin/pytorch_model.bin"
+expect 3 'pytorch_model.bin: refused: ' "$logpi" info "$work/bin"
+gpt2=$(dirname "$0")/../fixtures/models/gpt2
+expect 3 'name the folder' "$logpi" info "$gpt2/model.safetensors"
+expect 2 'convert needs a model and where' "$logpi" convert "$tiny"
+expect 2 'dtype.* float32\|float16\|bfloat16' "$logpi" convert "$tiny" "$work/x.gguf" --dtype int8
+expect 3 'cannot create' "$logpi" convert "$tiny" "$work/none/x.gguf"
+expect 3 'Not a directory' "$logpi" convert "$tiny" "$work/model.pt/x"
+[ -e "$work/x.gguf" ] && wrong "a conversion that is refused writes"
 : >"$work/e.gguf"
 expect 3 'e.gguf' "$logpi" info "$work/e.gguf"
 echo "this is no model, but it is long enough to hold a header" >"$work/t.gguf"

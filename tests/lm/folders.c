@@ -4,6 +4,7 @@
 #include "lm/folder.h"
 #include "tensor/safetensors.h"
 
+#include <errno.h>
 #include <fcntl.h>
 
 static lp_status open_and_load(lp_ctx* ctx, const char* path) {
@@ -270,7 +271,8 @@ static void other_kinds_of_files(void** state) {
     static const struct {
         const char* name;
         size_t bytes;
-        const char *head, *word;
+        char head[32];
+        const char* word;
     } rows[] = {
         {"model.pt", 30, "PK\3\4\24\0\0\0\0\0archive/data.pkl", "pickle"},
         {"pytorch_model.bin", 30, "PK\3\4\24\0\0\0\0\0archive/data.pkl", "pickle"},
@@ -423,6 +425,73 @@ static void json_that_is_none(void** state) {
     remove_folder(folder);
 }
 
+/* ---- want of memory, a disk that fails ------------------------------------------------------- */
+
+/* Counts down allocations and reads; the one at 0, and all later ones, fail. */
+typedef struct faults {
+    int64_t allocations, reads;
+} faults;
+
+static void* failing_alloc(void* user, void* old, size_t old_bytes, size_t new_bytes) {
+    (void)old_bytes;
+    faults* f = user;
+    if (new_bytes == 0) {
+        free(old);
+        return NULL;
+    }
+    return f->allocations-- > 0 ? realloc(old, new_bytes) : NULL;
+}
+
+static int64_t failing_pread(void* user, int fd, void* to, size_t bytes, int64_t at) {
+    faults* f = user;
+    return f->reads-- > 0 ? pread(fd, to, bytes, at) : -EIO;
+}
+
+static lp_status read_and_write(lp_ctx* ctx, const char* from, const char* to, bool gguf) {
+    lp_model* model;
+    lp_weights* weights = NULL;
+    lp_status status = lp_model_open(ctx, from, &model);
+    if (status == LP_OK) status = lp_model_load_weights(model, true, &weights);
+    if (status == LP_OK)
+        status = lp_model_save_as(model, weights, gguf ? in(to, "x.gguf") : to, LP_FILE_BF16);
+    lp_weights_destroy(weights);
+    lp_model_close(model);
+    return status;
+}
+
+static void every_failure(void** state) {
+    (void)state;
+    for (int way = 0; way < 4; way++) {
+        const bool memory = way % 2, gguf = way / 2;
+        char out[] = TEMPORARY, from[4200];
+        snprintf(from, sizeof from, "%s", model_path(gguf ? "llama" : "gpt2"));
+        assert_non_null(mkdtemp(out));
+        faults f = {INT64_MAX, INT64_MAX};
+        lp_ctx_def def = lp_ctx_def_default();
+        def.threads = 1;
+        def.alloc = failing_alloc;
+        def.alloc_user = &f;
+        def.io = lp_io_system();
+        def.io.pread = failing_pread;
+        def.io.user = &f;
+        lp_status status = LP_IO;
+        int64_t allowed = 0;
+        for (; status != LP_OK; allowed += 1 + allowed / 40) {
+            f = (faults){INT64_MAX, INT64_MAX};
+            lp_ctx* ctx = lp_ctx_create(&def, NULL, 0);
+            const size_t held = lp_ctx_memory(ctx).bytes;
+            f = memory ? (faults){allowed, INT64_MAX} : (faults){INT64_MAX, allowed};
+            status = read_and_write(ctx, from, out, gguf);
+            if (status != LP_OK && status != (memory ? LP_NOMEM : LP_IO))
+                fail_msg("fault %d: %s: %s", (int)allowed, lp_status_name(status), lp_error(ctx));
+            if (!memory) assert_true(lp_ctx_memory(ctx).bytes <= held + (8 << 20)); /* scratch */
+            lp_ctx_destroy(ctx);
+        }
+        assert_true(allowed > (memory ? 100 : 10));
+        remove_folder(out);
+    }
+}
+
 /* ---- tensors that may be there, or not ------------------------------------------------------- */
 
 typedef struct rewrite {
@@ -513,6 +582,7 @@ int main(void) {
         cmocka_unit_test(other_kinds_of_files),
         cmocka_unit_test(settings),
         cmocka_unit_test(json_that_is_none),
+        cmocka_unit_test(every_failure),
         cmocka_unit_test(names_and_leftovers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,6 +21,31 @@ say "SmolLM2: logits, gradients, greedy continuation beside transformers"
 check "transformers' reference" "$oracles" tests/oracles/hf_logits.py live "$reference" --gguf "$SMOLLM2_FILE"
 check "SmolLM2 beside transformers" build/tests/compare_hf "$SMOLLM2_FILE" "$reference/hf_reference.safetensors"
 
+# families: each family and variant, and GPT-2 at its true size, beside transformers; then what logpi converts, read by itself,
+# by transformers and, where it is installed, by llama.cpp (whose GELU is a table of halves).
+families() {
+    local live=$reference/models written=$reference/written name close bad=0
+    "$oracles" tests/oracles/hf_models.py live "$live" || return 1
+    mkdir -p "$written"
+    for name in $(ls "$live"); do
+        echo "-- $name"
+        build/tests/compare_hf "$live/$name" "$live/$name/hf_reference.safetensors" || bad=1
+        build/logpi convert "$live/$name" "$written/$name" || bad=1
+        build/logpi convert "$live/$name" "$written/$name.gguf" --dtype float32 || bad=1 # llama.cpp rounds what halves multiply
+        for to in "$written/$name" "$written/$name.gguf"; do
+            build/tests/compare_hf "$to" "$live/$name/hf_reference.safetensors" >"$reference/out" || { cat "$reference/out"; bad=1; }
+        done
+        case $name in gpt2*) close=1e-3 ;; *) close=2e-4 ;; esac
+        "$oracles" tests/oracles/llama_cpp_logits.py "$written/$name.gguf" "$live/$name/hf_reference.safetensors" $close ||
+            [ $? = 77 ] || bad=1
+    done
+    "$oracles" tests/oracles/hf_models.py check "$live" "$written" || bad=1
+    rm -rf "$live" "$written"
+    return $bad
+}
+say "Llama, GPT-2, Qwen2: logits, gradients and files beside transformers"
+check "families of models" families
+
 # in_gymnasium STEPS: a policy after so many steps has, in Gymnasium and PyTorch, the mean return that logpi gives it, within 4
 # standard errors; one that always reaches 500 has 500 there.
 in_gymnasium() {
@@ -41,7 +66,7 @@ check "a trained policy in Gymnasium" in_gymnasium 100000
 say "fixtures made anew by the peers, and the tests that read them"
 export LOGPI_FIXTURES=$reference/fixtures
 cp -r tests/fixtures "$LOGPI_FIXTURES"
-for script in torch_ops_fixtures.py "hf_logits.py tiny" rng_fixtures.py tokenizer_fixtures.py gguf_fixtures.py \
+for script in torch_ops_fixtures.py "hf_logits.py tiny" "hf_models.py small" rng_fixtures.py tokenizer_fixtures.py gguf_fixtures.py \
     "cartpole_fixture.py 1 100000" sb3_fixtures.py trl_grpo_fixtures.py trl_grpo_steps.py; do
     check "$script" "$oracles" tests/oracles/$script
 done
