@@ -11,23 +11,37 @@ static const struct {
     const char* name;
     double temperature, top_p;
     int64_t top_k;
-} modes[] = {
-    {"greedy", 0, 1, 0},           {"plain", 1, 1, 0},     {"warm", 1.7, 1, 0},  {"top_k", 1, 1, 7},
-    {"top_k of all", 1, 1, VOCAB}, {"top_p", 0.8, 0.9, 0}, {"both", 1, 0.5, 30}, {"one", 1, 1, 1}};
+    double min_p;
+} modes[] = {{"greedy", 0, 1, 0, 0},
+             {"plain", 1, 1, 0, 0},
+             {"warm", 1.7, 1, 0, 0},
+             {"top_k", 1, 1, 7, 0},
+             {"one", 1, 1, 1, 0},
+             {"top_k of all", 1, 1, VOCAB, 0},
+             {"top_p", 0.8, 0.9, 0, 0},
+             {"min_p", 1, 1, 0, 0.4},
+             {"top_p and top_k", 1, 0.5, 30, 0},
+             {"min_p and top_k", 1, 1, 4, 0.3},
+             {"all", 1.2, 0.9, 50, 0.1},
+             {"top_p of nearly all", 1, 1 - 1e-9, 0, 0}};
 
 /* Draws from wave-like logits, one of which is replaced. */
 static int32_t draw(const struct lp__kernels* kernels, int mode, int64_t at, float value) {
-    const lp__sampler sampler = {kernels, VOCAB, modes[mode].temperature, modes[mode].top_p,
-                                 modes[mode].top_k};
-    float z[VOCAB], log_prob;
+    const lp__sampler sampler = {.kernels = kernels,
+                                 .vocab = VOCAB,
+                                 .temperature = modes[mode].temperature,
+                                 .top_p = modes[mode].top_p,
+                                 .min_p = modes[mode].min_p,
+                                 .top_k = modes[mode].top_k};
+    float z[VOCAB];
     void* scratch = malloc(lp__sampler_scratch(&sampler));
     for (int i = 0; i < VOCAB; i++) z[i] = sinf(0.7f * (float)i) - 0.01f * (float)(i % 13);
     z[at] = value;
     lp_rng rng = lp_rng_philox(3, LP_FOR_TEST, (uint64_t)at, 0);
-    const int32_t token = lp__sampler_draw(&sampler, z, scratch, &rng, &log_prob);
+    const lp__drawn drawn = lp__sampler_draw(&sampler, z, 0, NULL, scratch, &rng);
     free(scratch);
-    if (token >= 0) assert_true(isfinite(log_prob) && log_prob <= 0);
-    return token;
+    if (drawn.token >= 0) assert_true(isfinite(drawn.log_prob) && drawn.log_prob <= 0);
+    return drawn.token;
 }
 
 static void rows_with_a_nan_are_refused(void** state) {
