@@ -78,8 +78,8 @@ LP_API lp_status lp_model_load_weights(lp_model* model, bool trainable, lp_weigh
 LP_API lp_status lp_weights_clone(const lp_weights* weights, bool trainable, lp_weights** clone);
 LP_API void lp_weights_destroy(lp_weights* weights);
 /* What the matrix products of the model multiply, in forward and backward; LP_FLOAT32 at first. The
- * numbers themselves stay fp32. Packed copies are made when they are first used; a head of odd width
- * needs LP_FLOAT32. */
+ * numbers themselves stay fp32. Packed copies are made when they are first used; a head of odd
+ * width needs LP_FLOAT32. */
 LP_API void lp_weights_set_precision(lp_weights* weights, lp_precision precision);
 LP_API lp_precision lp_weights_precision(const lp_weights* weights);
 /* The parameter set behind the weights, borrowed until they are destroyed. A trainer may add
@@ -179,58 +179,83 @@ LP_API lp_status lp_model_forecast(const lp_model* model, const lp_forecast_def*
 
 /* ---- generation ------------------------------------------------------------------------------ */
 
-/* Why a response ended: with a token that ends a text, or at max_new_tokens. */
+/* Why a response ended: with a token or a string that ends it, or at max_new_tokens. */
 typedef enum lp_finish { LP_FINISH_STOP, LP_FINISH_LENGTH } lp_finish;
 
+/* Names are those of transformers' GenerationConfig where it has them. Arrays and strings are read
+ * during the call only (of a trainer's settings: as long as the trainer lives). */
 typedef struct lp_generate_def {
     uint32_t cookie; /* set by lp_generate_def_default; anything else calls the assert hook */
-    int64_t max_new_tokens; /* 32; 1 .. context - 1 */
-    int64_t
-        min_new_tokens; /* 0; up to max_new_tokens: a token that ends a text is not drawn before */
-    double temperature; /* 1; in [1e-4, 1e6], or 0: the most likely token, the first of equals */
+    int64_t max_new_tokens;       /* 32; 1 .. context - 1 */
+    int64_t min_new_tokens;       /* 0; up to max_new_tokens: before, no token is drawn that ends a
+                                     response, and a stop string that is complete ends none */
+    int64_t num_return_sequences; /* 1; 1 .. 2^24: responses to each prompt */
+    double temperature; /* 1; in [1e-4, 1e6], or 0: the most likely token, the first of equals, and
+                           neither top_k nor top_p nor min_p */
     int64_t top_k;      /* 0; draw from so many most likely tokens only; 0: from all */
-    double top_p;       /* 1; in (0, 1]: then from the fewest whose probability reaches top_p */
-    uint64_t
-        seed; /* 0; with (index of the sequence, round) it fixes the random stream of a sequence */
-    uint32_t round;       /* 0 */
-    uint64_t first_index; /* 0; index of the first prompt */
+    double top_p; /* 1; in (0, 1]: of these, from the fewest whose probability reaches top_p */
+    double min_p; /* 0; in [0, 1]: of these, from those whose probability is at least min_p times
+                     the largest */
+    int64_t suppress_count;
+    const int32_t* suppress_tokens; /* [suppress_count]: never drawn */
+    int64_t stop_token_count;
+    const int32_t* stop_tokens; /* [stop_token_count]: end a response, beside the tokens that end a
+                                   text (lp_tokenizer_ends) */
+    int stop_count;             /* 0; up to 16 */
+    const char* const* stop; /* [stop_count]: a response ends with the token that completes one of
+                                these strings, UTF-8 of 1 .. 1,024 bytes, in its text, control
+                                tokens left out. Its tokens are kept, see text_bytes */
+    bool keep_sets; /* false; the result has for each token which tokens it was drawn from */
+    int64_t
+        batch_size; /* 0; sequences computed at a time, up to 2^16, one that ends making room for
+                       the next; 0: 64, or as many as 1 GiB of cache holds. It changes no bit */
+    uint64_t seed;  /* 0; it fixes the random stream of a sequence together with the round and an
+                       index: first_index + p + 2^32 k for sample k of prompt p */
+    uint32_t round; /* 0 */
+    uint64_t first_index; /* 0 */
 } lp_generate_def;
 
 LP_API lp_generate_def lp_generate_def_default(void);
 
 /* Prompts and what followed them. Start with {0}; free it with lp_generation_free, or it dies with
- * its context. */
+ * its context. Sample k of prompt p is sequence p * num_return_sequences + k. */
 typedef struct lp_generation {
     int64_t sequences;
-    lp_token_list prompts,
-        responses; /* packed; a token that ends a text is the last of its response */
+    lp_token_list prompts, responses; /* packed; a token that ends a response is the last of it */
     int64_t*
         prompt_offsets; /* [sequences + 1]: prompt s is prompts.ids prompt_offsets[s] .. [s+1]-1 */
     int64_t*
         response_offsets; /* [sequences + 1]: the same of the responses, none of which is empty */
     float* log_probs;  /* [response_offsets[sequences]]: of each response token, in nats, under the
-                          distribution that it  was drawn from; with temperature 0 under that of
-                          temperature 1 */
+                          distribution that it was drawn from; with temperature 0 under that of
+                          temperature 1. The bits of lp_head at the same temperature and kept set */
     lp_finish* finish; /* [sequences] */
-    int64_t sequence_room, token_room; /* private: what the arrays have room for */
+    int64_t* text_bytes; /* [sequences]: a response that a stop string ended has so many bytes of
+                            text, control tokens left out, before that string; -1: no string did */
+    /* The tokens that response token i was drawn from, rising, are kept.ids kept_offsets[i] ..
+     * kept_offsets[i+1]-1; none: the whole vocabulary. As lp_head_def has them. */
+    int64_t* kept_offsets; /* [response_offsets[sequences] + 1]; NULL without keep_sets */
+    lp_token_list kept;
+    int64_t sequence_room, token_room, kept_room; /* private: what the arrays have room for */
 } lp_generation;
 
 /* All checks of lp_generate on settings and prompts (prompt s is tokens offsets[s] ..
  * offsets[s+1]-1), with nothing computed and before there are weights. LP_INVALID: a value out of
- * range, more than 2^24 sequences, an empty prompt, one that does not fit the context together with
- * max_new_tokens, a token outside the vocabulary; the message counts prompts from 1. With 0
- * sequences, which are no mistake, offsets and tokens are not read. */
+ * range, an empty stop string, more than 2^24 sequences, an empty prompt, one that does not fit the
+ * context together with max_new_tokens, a token outside the vocabulary, none left to draw; the
+ * message counts prompts and stop strings from 1. With 0 prompts, which are no mistake, offsets and
+ * tokens are not read. */
 LP_API lp_status lp_generate_check(const lp_model* model, const lp_generate_def* def,
-                                   int64_t sequences, const int64_t* offsets,
-                                   const int32_t* tokens);
+                                   int64_t prompts, const int64_t* offsets, const int32_t* tokens);
 
-/* Generates one response for each prompt, all together, equal prompts computed once. The text of a
- * sequence depends on its prompt, index, round and the seed only, not on its company. *out is
- * replaced, its memory used again where it is large enough; 0 sequences give an empty generation.
- * The prompts may lie in *out itself. Errors, after which *out is empty: those of
- * lp_generate_check, LP_NONFINITE (the weights give a NaN or no finite logit), LP_CANCELLED. */
+/* Generates num_return_sequences responses for each of `prompts` prompts. Equal prompts are
+ * computed once, and their cache shared. The text of a sequence depends on its prompt, the settings
+ * that choose tokens, and what its random stream is keyed by, not on its company. *out is replaced,
+ * its memory used again where it is large enough; 0 prompts give an empty generation. The prompts
+ * may lie in *out itself. Errors, after which *out is empty: those of lp_generate_check,
+ * LP_NONFINITE (the weights give a NaN or no finite logit), LP_CANCELLED. */
 LP_API lp_status lp_generate(const lp_model* model, const lp_weights* weights,
-                             const lp_generate_def* def, int64_t sequences, const int64_t* offsets,
+                             const lp_generate_def* def, int64_t prompts, const int64_t* offsets,
                              const int32_t* tokens, lp_generation* out);
 /* Leaves {0}. */
 LP_API void lp_generation_free(lp_ctx* ctx, lp_generation* generation);
@@ -242,7 +267,7 @@ LP_API lp_status lp_generator_create(const lp_model* model, lp_generator** gener
 LP_API void lp_generator_destroy(lp_generator* generator);
 /* As lp_generate, with its result and its errors; a generator that failed can be run again. */
 LP_API lp_status lp_generator_run(lp_generator* generator, const lp_weights* weights,
-                                  const lp_generate_def* def, int64_t sequences,
+                                  const lp_generate_def* def, int64_t prompts,
                                   const int64_t* offsets, const int32_t* tokens,
                                   lp_generation* out);
 

@@ -103,6 +103,13 @@ static void begin_anew(lp__arena* arena) {
     arena->planned = arena->high_water + arena->high_water / 8;
 }
 
+void lp__arena_plan(lp__arena* arena, size_t bytes) {
+    if (!LP__REQUIRE(arena->ctx, !arena->current, "memory is planned while nothing is in use")) return;
+    if (arena->first && arena->first->capacity >= bytes) return;
+    free_chunks(arena);
+    arena->planned = LP__MAX(arena->planned, bytes);
+}
+
 void lp__arena_release(lp__arena* arena, lp__mark mark) {
     if (!mark.chunk) {
         begin_anew(arena);

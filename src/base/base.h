@@ -91,6 +91,9 @@ void lp__arena_release(lp__arena* arena, lp__mark mark); /* frees all that came 
 /* Keeps the memory: a loop that repeats allocates nothing. Several chunks give way to one that would
  * have held it all, so that the next round needs no more in whatever order it asks. */
 void lp__arena_reset(lp__arena* arena);
+/* Of an arena of which nothing is in use: the next rounds will need up to so many bytes, which are
+ * taken at once when the first is asked for. */
+void lp__arena_plan(lp__arena* arena, size_t bytes);
 void lp__arena_free(lp__arena* arena);
 
 /* Scratch of the context, for one call: mark, allocate, release in that order. */

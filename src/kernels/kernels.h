@@ -64,6 +64,8 @@ typedef struct lp__format {
 
 typedef enum lp__number { LP__F32, LP__BF16 } lp__number;
 
+enum { LP__BLOCK = 64 }; /* numbers of a block of block_max and block_sums */
+
 typedef struct lp__kernels {
     lp_isa isa;
     const char* name;
@@ -97,6 +99,11 @@ typedef struct lp__kernels {
     double (*sum_squares)(int64_t n, const float* x); /* in double */
     /* Sum of x * y, in double. */
     double (*dot_f64)(int64_t n, const float* x, const float* y);
+    /* Of each LP__BLOCK numbers (the last block may be shorter): the maximum, where none is NaN; the
+     * sum, in double, which depends on the block alone. */
+    void (*block_max)(int64_t n, const float* x, float* max);
+    void (*block_sums)(int64_t n, const float* x, double* sums);
+    int64_t (*find)(int64_t n, const float* x, float value); /* the first place of it; n: none */
 
     /* Back through a tanh that gave y: d *= 1 - y^2. */
     void (*tanh_backward)(int64_t n, const float* y, float* d);

@@ -1,115 +1,15 @@
-/* Batched generation with a key-value cache. Each sequence has a slot and a random stream of its
- * own; a finished one leaves the batch. Equal prompts are computed once and copied. */
-#include "lm/model.h"
-#include "lm/sampler.h"
-#include "tensor/tape.h"
-#include "text/tokenizer.h"
+/* A generator: its memory, which grows only, and its results. */
+#include "lm/generate.h"
 
-enum { COOKIE = 0x67656e21, PREFILL_TOKENS = 1024 };
+enum { DEFAULT_BATCH = 64, DEFAULT_CACHE_BYTES = 1 << 30 };
 
 lp_generate_def lp_generate_def_default(void) {
-    return (lp_generate_def){
-        .cookie = COOKIE, .max_new_tokens = 32, .temperature = 1.0, .top_p = 1.0};
+    return (lp_generate_def){.cookie = LP__GENERATE_COOKIE,
+                             .max_new_tokens = 32,
+                             .num_return_sequences = 1,
+                             .temperature = 1.0,
+                             .top_p = 1.0};
 }
-
-/* ---- checks ---------------------------------------------------------------------------------- */
-
-static lp_status check_def(const lp_model* m, const lp_generate_def* d) {
-    lp_ctx* ctx = m->ctx;
-    if (!LP__REQUIRE(ctx, d && d->cookie == COOKIE, "begin with lp_generate_def_default"))
-        return LP_INVALID;
-    if (!(d->temperature == 0 || (d->temperature >= 1e-4 && d->temperature <= 1e6)))
-        return lp_fail(ctx, LP_INVALID,
-                       "temperature is %g: it must be 0 (the most likely token) or in [1e-4, 1e6]",
-                       d->temperature);
-    if (!(d->top_p > 0 && d->top_p <= 1))
-        return lp_fail(ctx, LP_INVALID, "top_p is %g: it must lie in (0, 1]", d->top_p);
-    if (d->top_k < 0)
-        return lp_fail(ctx, LP_INVALID, "top_k is %lld: it must not be negative",
-                       (long long)d->top_k);
-    if (m->shape.context < 2)
-        return lp_fail(
-            ctx, LP_INVALID,
-            "the context of this model is %lld token: no prompt and response fit into it",
-            (long long)m->shape.context);
-    if (d->max_new_tokens < 1 || d->max_new_tokens >= m->shape.context)
-        return lp_fail(ctx, LP_INVALID,
-                       "max_new_tokens is %lld: it must lie in 1..%lld, one less than the context "
-                       "of the model",
-                       (long long)d->max_new_tokens, (long long)m->shape.context - 1);
-    if (d->min_new_tokens < 0 || d->min_new_tokens > d->max_new_tokens)
-        return lp_fail(ctx, LP_INVALID, "min_new_tokens is %lld: it must lie in 0..max_new_tokens",
-                       (long long)d->min_new_tokens);
-    return LP_OK;
-}
-
-static lp_status check_prompt(const lp_model* m, int64_t max_new, int64_t i, int64_t length,
-                              const int32_t* tokens) {
-    if (length > m->shape.context - max_new)
-        return lp_fail(m->ctx, LP_INVALID,
-                       "prompt %lld has %lld tokens and max_new_tokens is %lld: together more "
-                       "than the context "
-                       "of %lld; shorten one of them",
-                       (long long)i + 1, (long long)length, (long long)max_new,
-                       (long long)m->shape.context);
-    for (int64_t j = 0; j < length; j++) {
-        if (tokens[j] < 0 || tokens[j] >= m->shape.vocab)
-            return lp_fail(m->ctx, LP_INVALID,
-                           "prompt %lld has token %d, outside the vocabulary of %lld",
-                           (long long)i + 1, (int)tokens[j], (long long)m->shape.vocab);
-    }
-    return LP_OK;
-}
-
-lp_status lp_generate_check(const lp_model* m, const lp_generate_def* def, int64_t sequences,
-                            const int64_t* offsets, const int32_t* tokens) {
-    lp_status status = check_def(m, def);
-    if (status != LP_OK || sequences == 0) return status;
-    if (sequences < 0 || sequences > 1 << 24)
-        return lp_fail(m->ctx, LP_INVALID, "%lld sequences at once: it must be 0..%d",
-                       (long long)sequences, 1 << 24);
-    if (!LP__REQUIRE(m->ctx, offsets && tokens && offsets[0] >= 0,
-                     "prompts need tokens and offsets into them"))
-        return LP_INVALID;
-    for (int64_t i = 0; status == LP_OK && i < sequences; i++) {
-        if (offsets[i + 1] <= offsets[i])
-            return lp_fail(m->ctx, LP_INVALID, "prompt %lld is empty", (long long)i + 1);
-        status = check_prompt(m, def->max_new_tokens, i, offsets[i + 1] - offsets[i],
-                              tokens + offsets[i]);
-    }
-    return status;
-}
-
-/* ---- a generator and its memory -------------------------------------------------------------- */
-
-struct lp_generator {
-    lp_ctx* ctx;
-    const lp_model* model;
-    lp_tape* tape;
-    lp_kv* cache; /* NULL before the first run */
-    char* block;  /* all arrays of a run, see lay_out */
-    size_t room;  /* its bytes */
-    /* the run at hand */
-    const lp_weights* weights;
-    const lp_generate_def* def;
-    lp__sampler sampler;
-    int64_t n;        /* sequences */
-    int64_t* offsets; /* [n + 1], from 0 */
-    int32_t* tokens;  /* [offsets[n]]: the prompts */
-    int32_t* leader;  /* [n]: the first sequence with the same prompt */
-    int32_t* table;   /* [table_mask + 1]: leaders by the hash of their prompts; -1: free */
-    uint64_t table_mask;
-    float* state;    /* [n, width]: last hidden state of each prompt */
-    lp_rng* rng;     /* [n] */
-    int64_t* length; /* [n]: tokens drawn */
-    int32_t* active; /* [active_count], rising: the sequences of the batch at hand */
-    int64_t active_count;
-    int64_t* batch_offsets; /* [n + 1] */
-    int32_t* batch_tokens;
-    int32_t* drawn;  /* [n, max_new_tokens], in the result */
-    float* log_prob; /* the same */
-    float* logits;   /* of the active sequences, while they are drawn from */
-};
 
 lp_status lp_generator_create(const lp_model* model, lp_generator** out) {
     *out = NULL;
@@ -131,9 +31,12 @@ void lp_generator_destroy(lp_generator* g) {
     if (!g) return;
     lp_tape_destroy(g->tape);
     lp_kv_destroy(g->cache);
+    lp_token_list_free(g->ctx, &g->pool);
     lp__free(g->ctx, g->block);
     lp__free(g->ctx, g);
 }
+
+/* ---- the arrays of a run --------------------------------------------------------------------- */
 
 /* The next `count` elements of the block. */
 static void* carve(char* block, size_t* used, int64_t count, size_t size) {
@@ -142,74 +45,68 @@ static void* carve(char* block, size_t* used, int64_t count, size_t size) {
     return part;
 }
 
-/* Places the arrays of a run one behind the other; returns their bytes. block may be NULL. Sizes
- * cannot overflow: a model has no side, and a run no number of sequences, above 2^24. */
-static size_t lay_out(lp_generator* g, char* block, int64_t tokens, int64_t longest) {
-    const int64_t n = g->n, prefill = LP__MIN(tokens, LP__MAX(longest, (int64_t)PREFILL_TOKENS));
+/* Those that last for the whole run. Sizes cannot overflow: a model has no side, and a run no
+ * number of sequences, above 2^24. */
+static void lay_out_run(lp_generator* g, char* block, size_t* used, int64_t tokens) {
+    const lp_generate_def* d = g->def;
+    int64_t ends;
+    lp_tokenizer_ends(g->model->tokenizer, &ends);
+    g->offsets = carve(block, used, g->prompts + 1, sizeof *g->offsets);
+    g->tokens = carve(block, used, tokens, sizeof *g->tokens);
+    g->order = carve(block, used, g->prompts, sizeof *g->order);
+    g->members = carve(block, used, g->prompts, sizeof *g->members);
+    g->next = carve(block, used, g->prompts, sizeof *g->next);
+    g->last = carve(block, used, g->prompts, sizeof *g->last);
+    g->table = carve(block, used, (int64_t)g->table_mask + 1, sizeof *g->table);
+    g->length = carve(block, used, g->n, sizeof *g->length);
+    g->kept_at =
+        carve(block, used, d->keep_sets ? g->n * d->max_new_tokens : 0, sizeof *g->kept_at);
+    g->banned =
+        carve(block, used, d->suppress_count + d->stop_token_count + ends, sizeof *g->banned);
+    int32_t* room =
+        carve(block, used, lp__stops_room(d->stop_count, d->stop), sizeof *g->stops.failure);
+    if (block) g->stops = lp__stops_make(d->stop_count, d->stop, room);
+}
+
+/* Those of a batch; bases is the most that there may be. */
+static void lay_out_batch(lp_generator* g, char* block, size_t* used, int64_t bases) {
+    const int64_t batch = g->batch, width = g->model->shape.width;
+    g->stop_state = carve(block, used, batch * g->def->stop_count, sizeof *g->stop_state);
+    g->lane = carve(block, used, batch, sizeof *g->lane);
+    g->free_lane = carve(block, used, batch, sizeof *g->free_lane);
+    g->base = carve(block, used, bases, sizeof *g->base);
+    g->free_base = carve(block, used, bases, sizeof *g->free_base);
+    g->active = carve(block, used, batch, sizeof *g->active);
+    g->pass_slot = carve(block, used, batch + bases, sizeof *g->pass_slot);
+    g->pass_offsets = carve(block, used, batch + bases + 1, sizeof *g->pass_offsets);
+    g->pass_tokens = carve(block, used, batch + g->pass_prompt_room, sizeof *g->pass_tokens);
+    g->state = carve(block, used, batch * width, sizeof *g->state);
+    g->base_state = carve(block, used, bases * width, sizeof *g->base_state);
+    g->drawn = carve(block, used, batch, sizeof *g->drawn);
+}
+
+/* Prompts that are shared at a time, at most. With half as many as lanes a batch of pairs is full
+ * as long as both halves of a pair last; a sequence that finds none free waits. */
+static int64_t most_bases(const lp_generator* g) { return LP__MAX(g->batch / 2, (int64_t)1); }
+
+static size_t lay_out(lp_generator* g, char* block, int64_t tokens) {
     size_t used = 0;
-    g->offsets = carve(block, &used, n + 1, sizeof *g->offsets);
-    g->tokens = carve(block, &used, tokens, sizeof *g->tokens);
-    g->leader = carve(block, &used, n, sizeof *g->leader);
-    g->table = carve(block, &used, (int64_t)g->table_mask + 1, sizeof *g->table);
-    g->state = carve(block, &used, n * g->model->shape.width, sizeof *g->state);
-    g->rng = carve(block, &used, n, sizeof *g->rng);
-    g->length = carve(block, &used, n, sizeof *g->length);
-    g->active = carve(block, &used, n, sizeof *g->active);
-    g->batch_offsets = carve(block, &used, n + 1, sizeof *g->batch_offsets);
-    g->batch_tokens = carve(block, &used, LP__MAX(n, prefill), sizeof *g->batch_tokens);
+    lay_out_run(g, block, &used, tokens);
+    lay_out_batch(g, block, &used, most_bases(g));
     return used;
 }
 
-/* Makes room and copies the prompts, which may lie in the result that is about to be replaced. */
-static lp_status begin(lp_generator* g, const int64_t* offsets, const int32_t* tokens) {
-    const lp_model_shape* s = &g->model->shape;
-    const int64_t n = g->n, total = offsets[n] - offsets[0];
-    int64_t longest = 0;
-    for (int64_t i = 0; i < n; i++) longest = LP__MAX(longest, offsets[i + 1] - offsets[i]);
-    g->table_mask = 1;
-    while ((int64_t)g->table_mask < 2 * n) g->table_mask = 2 * g->table_mask + 1;
-    const size_t need = lay_out(g, NULL, total, longest);
-    if (need > g->room) {
-        const size_t bytes = lp__grown(need, g->room);
-        lp__free(g->ctx, g->block);
-        g->block = lp__alloc(g->ctx, bytes);
-        g->room = g->block ? bytes : 0;
-        if (!g->block) return LP_NOMEM;
-    }
-    lay_out(g, g->block, total, longest);
-    if (n > 0) memcpy(g->tokens, tokens + offsets[0], (size_t)total * sizeof *tokens);
-    for (int64_t i = 0; i <= n; i++) g->offsets[i] = offsets[i] - offsets[0];
-    for (int64_t i = 0; i < n; i++) {
-        g->rng[i] = lp_rng_philox(g->def->seed, LP_FOR_ACTION, g->def->first_index + (uint64_t)i,
-                                  g->def->round);
-        g->length[i] = 0;
-    }
-    g->sampler = (lp__sampler){.kernels = lp__ctx_kernels(g->ctx),
-                               .vocab = s->vocab,
-                               .temperature = g->def->temperature,
-                               .top_p = g->def->top_p,
-                               .top_k = g->def->top_k};
-    const int64_t rows = longest + g->def->max_new_tokens;
-    if (n == 0) return LP_OK;
-    const lp_precision precision = lp_weights_precision(g->weights);
-    return g->cache ? lp__kv_reshape(g->cache, (lp__number)precision, (int32_t)n, rows)
-                    : lp_model_cache(g->model, precision, (int32_t)n, rows, &g->cache);
-}
-
-/* ---- prompts --------------------------------------------------------------------------------- */
-
-static int64_t prompt_length(const lp_generator* g, int64_t i) {
-    return g->offsets[i + 1] - g->offsets[i];
-}
+/* ---- equal prompts --------------------------------------------------------------------------- */
 
 static bool same_prompt(const lp_generator* g, int64_t a, int64_t b) {
-    return prompt_length(g, a) == prompt_length(g, b) &&
+    const int64_t length = g->offsets[a + 1] - g->offsets[a];
+    return length == g->offsets[b + 1] - g->offsets[b] &&
            memcmp(g->tokens + g->offsets[a], g->tokens + g->offsets[b],
-                  (size_t)prompt_length(g, a) * sizeof *g->tokens) == 0;
+                  (size_t)length * sizeof *g->tokens) == 0;
 }
 
-/* The first sequence with the prompt of i: i itself if none of those before has it. */
-static int32_t find_leader(lp_generator* g, int64_t i) {
+/* The first prompt that equals prompt i: i itself if none of those before does. */
+static int32_t find_first(lp_generator* g, int64_t i) {
     uint64_t hash = 14695981039346656037u; /* FNV-1a, a token at a time */
     for (int64_t j = g->offsets[i]; j < g->offsets[i + 1]; j++)
         hash = (hash ^ (uint32_t)g->tokens[j]) * 1099511628211u;
@@ -220,192 +117,217 @@ static int32_t find_leader(lp_generator* g, int64_t i) {
     }
 }
 
-/* Runs the prompts of the active sequences and keeps their last states. */
-static lp_status prefill_chunk(lp_generator* g) {
-    int64_t* offsets = g->batch_offsets;
-    offsets[0] = 0;
-    for (int64_t k = 0; k < g->active_count; k++) {
-        const int64_t i = g->active[k], length = prompt_length(g, i);
-        memcpy(g->batch_tokens + offsets[k], g->tokens + g->offsets[i],
-               (size_t)length * sizeof *g->tokens);
-        offsets[k + 1] = offsets[k] + length;
-    }
-    const lp_batch batch = {g->active_count, offsets, g->batch_tokens, g->cache, g->active, NULL};
-    lp_tape_reset(g->tape);
-    lp_tensor hidden = lp_model_hidden(g->tape, g->model, g->weights, &batch);
-    if (!hidden) return lp_tape_status(g->tape);
-    const int64_t width = g->model->shape.width;
-    for (int64_t k = 0; k < g->active_count; k++)
-        memcpy(g->state + g->active[k] * width, lp_f32(hidden) + (offsets[k + 1] - 1) * width,
-               (size_t)width * sizeof(float));
-    return LP_OK;
-}
-
-static lp_status prefill(lp_generator* g) {
-    lp_status status = LP_OK;
-    int64_t total = 0;
-    g->active_count = 0;
+static void find_groups(lp_generator* g) {
     for (uint64_t at = 0; at <= g->table_mask; at++) g->table[at] = -1;
-    for (int64_t i = 0; status == LP_OK && i < g->n; i++) {
-        g->leader[i] = find_leader(g, i);
-        if (g->leader[i] != i) continue;
-        if (g->active_count > 0 && total + prompt_length(g, i) > PREFILL_TOKENS) {
-            status = prefill_chunk(g);
-            g->active_count = total = 0;
-        }
-        g->active[g->active_count++] = (int32_t)i;
-        total += prompt_length(g, i);
+    g->groups = 0;
+    for (int64_t i = 0; i < g->prompts; i++) {
+        const int32_t first = find_first(g, i);
+        g->next[i] = -1;
+        g->members[i] = 0;
+        if (first != i) g->next[g->last[first]] = (int32_t)i;
+        g->last[first] = (int32_t)i;
+        g->members[first] += g->samples;
     }
-    if (status == LP_OK) status = prefill_chunk(g);
-    const int64_t width = g->model->shape.width;
-    for (int64_t i = 0; status == LP_OK && i < g->n; i++) {
-        if (g->leader[i] == i) continue;
-        lp_kv_fork(g->cache, g->leader[i], (int32_t)i);
-        memcpy(g->state + i * width, g->state + g->leader[i] * width,
-               (size_t)width * sizeof(float));
+    int64_t at = 0;
+    for (int64_t i = 0; i < g->prompts; i++) {
+        if (g->members[i] > 1) g->groups++;
+        for (int32_t j = g->members[i] > 0 ? (int32_t)i : -1; j >= 0; j = g->next[j])
+            g->order[at++] = j;
     }
-    return status;
 }
 
-/* ---- decoding -------------------------------------------------------------------------------- */
+/* ---- the beginning of a run ------------------------------------------------------------------ */
 
-static void draw_row(void* user, int64_t index, int worker) {
-    lp_generator* g = user;
-    const int64_t i = g->active[index], at = i * g->def->max_new_tokens + g->length[i];
-    float* z = g->logits + index * g->sampler.vocab;
-    if (g->length[i] < g->def->min_new_tokens) {
-        const lp_tokenizer* tokenizer = g->model->tokenizer;
-        if (lp_tokenizer_eos(tokenizer) >= 0) z[lp_tokenizer_eos(tokenizer)] = -INFINITY;
-        if (lp_tokenizer_eot(tokenizer) >= 0) z[lp_tokenizer_eot(tokenizer)] = -INFINITY;
+/* How many sequences are computed at a time. */
+static int64_t choose_batch(const lp_generator* g, int64_t rows) {
+    const lp_model_shape* s = &g->model->shape;
+    int64_t batch = g->def->batch_size;
+    if (batch == 0) {
+        const int64_t number = lp_weights_precision(g->weights) == LP_BFLOAT16 ? 4 : 8;
+        const double slot = (double)rows * (double)(number * s->layers * s->kv_heads * s->head_dim);
+        batch = (int64_t)fmax(1.0, fmin(DEFAULT_BATCH, DEFAULT_CACHE_BYTES / slot));
     }
-    g->drawn[at] = lp__sampler_draw(&g->sampler, z, lp__worker_scratch(g->ctx, worker), &g->rng[i],
-                                    &g->log_prob[at]);
+    return LP__MIN(batch, g->n);
 }
 
-/* Draws a token for each active sequence from its row of hidden, and drops those that are done. */
-static lp_status draw(lp_generator* g, lp_tensor hidden) {
-    lp_tensor logits = lp_model_logits(g->tape, g->weights, hidden);
-    if (!logits) return lp_tape_status(g->tape);
-    if (!lp__worker_scratch_reserve(g->ctx, lp__sampler_scratch(&g->sampler))) return LP_NOMEM;
-    g->logits = lp_f32(logits);
-    lp__parallel_for(g->ctx, g->active_count, draw_row, g);
-    int64_t left = 0;
-    for (int64_t k = 0; k < g->active_count; k++) {
-        const int32_t i = g->active[k];
-        const int32_t token = g->drawn[i * g->def->max_new_tokens + g->length[i]];
-        if (token < 0)
-            return lp_fail(g->ctx, LP_NONFINITE,
-                           "sequence %d: the logits of token %lld are not finite: the weights "
-                           "have diverged or are "
-                           "damaged; go back to earlier ones, and lower the learning rate",
-                           (int)i + 1, (long long)g->length[i] + 1);
-        g->length[i]++;
-        g->batch_tokens[left] = token;
-        if (!lp_model_ends(g->model, token) && g->length[i] < g->def->max_new_tokens)
-            g->active[left++] = i;
-    }
-    g->active_count = left;
-    return LP_OK;
+static void find_banned(lp_generator* g) {
+    const lp_generate_def* d = g->def;
+    int64_t ends, n = 0;
+    const int32_t* end = lp_tokenizer_ends(g->model->tokenizer, &ends);
+    for (int64_t i = 0; i < d->suppress_count; i++) g->banned[n++] = d->suppress_tokens[i];
+    g->banned_first = n;
+    for (int64_t i = 0; i < ends; i++) g->banned[n++] = end[i];
+    for (int64_t i = 0; i < d->stop_token_count; i++) g->banned[n++] = d->stop_tokens[i];
+    g->banned_later = n;
 }
 
-static lp_status decode(lp_generator* g) {
-    for (int64_t i = 0; i < g->n; i++) g->active[i] = (int32_t)i;
-    for (int64_t i = 0; i <= g->n; i++) g->batch_offsets[i] = i;
-    g->active_count = g->n;
-    lp_tape_reset(g->tape);
-    lp_status status = draw(g, lp_const_f32(g->tape, g->n, g->model->shape.width, g->state));
-    while (status == LP_OK && g->active_count > 0) {
-        const lp_batch batch = {g->active_count, g->batch_offsets, g->batch_tokens, g->cache,
-                                g->active, NULL};
-        lp_tape_reset(g->tape);
-        lp_tensor hidden = lp_model_hidden(g->tape, g->model, g->weights, &batch);
-        status = hidden ? draw(g, hidden) : lp_tape_status(g->tape);
-    }
-    return status;
+/* The cache has a slot for each lane, and for each prompt that is shared. */
+static lp_status begin_cache(lp_generator* g, int64_t rows) {
+    const lp_precision precision = lp_weights_precision(g->weights);
+    g->bases = LP__MIN(g->groups, most_bases(g));
+    const int32_t slots = (int32_t)(g->batch + g->bases);
+    return g->cache ? lp__kv_reshape(g->cache, (lp__number)precision, slots, rows)
+                    : lp_model_cache(g->model, precision, slots, rows, &g->cache);
 }
 
-/* ---- result ---------------------------------------------------------------------------------- */
+/* Makes room and copies the prompts, which may lie in the result that is about to be replaced. */
+static lp_status begin(lp_generator* g, const int64_t* offsets, const int32_t* tokens) {
+    const lp_generate_def* d = g->def;
+    const int64_t total = offsets[g->prompts] - offsets[0];
+    int64_t longest = 0;
+    for (int64_t i = 0; i < g->prompts; i++)
+        longest = LP__MAX(longest, offsets[i + 1] - offsets[i]);
+    const int64_t rows = longest + d->max_new_tokens;
+    g->samples = d->num_return_sequences;
+    g->n = g->prompts * g->samples;
+    g->batch = choose_batch(g, rows);
+    g->pass_prompt_room = LP__MIN(total, LP__MAX(longest, (int64_t)LP__PREFILL_TOKENS));
+    g->table_mask = 1;
+    while ((int64_t)g->table_mask < 2 * g->prompts) g->table_mask = 2 * g->table_mask + 1;
+    const size_t need = lay_out(g, NULL, total);
+    if (need > g->room) {
+        const size_t bytes = lp__grown(need, g->room);
+        lp__free(g->ctx, g->block);
+        g->block = lp__alloc(g->ctx, bytes);
+        g->room = g->block ? bytes : 0;
+        if (!g->block) return LP_NOMEM;
+    }
+    lay_out(g, g->block, total);
+    if (g->prompts > 0) memcpy(g->tokens, tokens + offsets[0], (size_t)total * sizeof *tokens);
+    for (int64_t i = 0; i <= g->prompts; i++) g->offsets[i] = offsets[i] - offsets[0];
+    find_groups(g);
+    find_banned(g);
+    g->pool.count = 0;
+    g->sampler = (lp__sampler){.kernels = lp__ctx_kernels(g->ctx),
+                               .vocab = g->model->shape.vocab,
+                               .temperature = d->temperature,
+                               .top_p = d->top_p,
+                               .min_p = d->min_p,
+                               .top_k = d->top_k};
+    return g->prompts > 0 ? begin_cache(g, rows) : LP_OK;
+}
+
+/* ---- the result ------------------------------------------------------------------------------ */
 
 static void empty(lp_generation* out) {
-    out->sequences = out->prompts.count = out->responses.count = 0;
+    out->sequences = out->prompts.count = out->responses.count = out->kept.count = 0;
 }
 
-/* Room for n sequences, each as long as it may become, so that no other run of these sizes asks for
- * more. */
-static lp_status reserve(lp_ctx* ctx, lp_generation* out, int64_t n, int64_t prompt_tokens,
-                         int64_t max_new) {
+/* Makes an array longer; false: out of memory, and it is as it was. */
+static bool grow(lp_ctx* ctx, void* array, size_t count, size_t size) {
+    void* old;
+    memcpy(&old, array, sizeof old);
+    void* grown = lp__realloc(ctx, old, count * size);
+    if (grown) memcpy(array, &grown, sizeof grown);
+    return grown != NULL;
+}
+
+/* Room for all sequences, each as long as it may become, so that no other run of these sizes asks
+ * for more. */
+static lp_status reserve(lp_generator* g, lp_generation* out) {
+    lp_ctx* ctx = g->ctx;
+    const int64_t n = g->n, tokens = n * g->def->max_new_tokens;
     if (n + 1 > out->sequence_room) {
         const size_t room = lp__grown((size_t)n + 1, (size_t)out->sequence_room);
-        int64_t* prompt_offsets =
-            lp__realloc(ctx, out->prompt_offsets, room * sizeof *prompt_offsets);
-        if (prompt_offsets) out->prompt_offsets = prompt_offsets;
-        int64_t* response_offsets =
-            lp__realloc(ctx, out->response_offsets, room * sizeof *response_offsets);
-        if (response_offsets) out->response_offsets = response_offsets;
-        lp_finish* finish = lp__realloc(ctx, out->finish, room * sizeof *finish);
-        if (finish) out->finish = finish;
-        if (!prompt_offsets || !response_offsets || !finish) return LP_NOMEM;
+        if (!grow(ctx, &out->prompt_offsets, room, sizeof *out->prompt_offsets) ||
+            !grow(ctx, &out->response_offsets, room, sizeof *out->response_offsets) ||
+            !grow(ctx, &out->finish, room, sizeof *out->finish) ||
+            !grow(ctx, &out->text_bytes, room, sizeof *out->text_bytes))
+            return LP_NOMEM;
         out->sequence_room = (int64_t)room;
     }
-    if (n * max_new > out->token_room) {
-        const size_t room = lp__grown((size_t)(n * max_new), (size_t)out->token_room);
-        float* log_probs = lp__realloc(ctx, out->log_probs, room * sizeof *log_probs);
-        if (!log_probs) return LP_NOMEM;
-        out->log_probs = log_probs;
+    if (tokens > out->token_room) {
+        const size_t room = lp__grown((size_t)tokens, (size_t)out->token_room);
+        if (!grow(ctx, &out->log_probs, room, sizeof *out->log_probs)) return LP_NOMEM;
         out->token_room = (int64_t)room;
     }
-    lp_status status = lp__token_list_reserve(ctx, &out->prompts, prompt_tokens);
-    return status == LP_OK ? lp__token_list_reserve(ctx, &out->responses, n * max_new) : status;
+    if (!g->def->keep_sets) {
+        lp__free(ctx, out->kept_offsets);
+        out->kept_offsets = NULL;
+        out->kept_room = 0;
+    } else if (tokens + 1 > out->kept_room) {
+        const size_t room = lp__grown((size_t)tokens + 1, (size_t)out->kept_room);
+        if (!grow(ctx, &out->kept_offsets, room, sizeof *out->kept_offsets)) return LP_NOMEM;
+        out->kept_room = (int64_t)room;
+    }
+    lp_status status =
+        lp__token_list_reserve(ctx, &out->prompts, g->offsets[g->prompts] * g->samples);
+    return status == LP_OK ? lp__token_list_reserve(ctx, &out->responses, tokens) : status;
 }
 
-/* Moves the responses together. */
-static void collect(const lp_generator* g, lp_generation* out) {
-    const int64_t max_new = g->def->max_new_tokens;
-    int64_t at = 0;
-    out->sequences = g->n;
-    out->prompts.count = g->offsets[g->n];
-    if (g->n > 0) memcpy(out->prompts.ids, g->tokens, (size_t)g->offsets[g->n] * sizeof *g->tokens);
-    for (int64_t i = 0; i < g->n; i++) {
-        const size_t length = (size_t)g->length[i];
-        memmove(g->drawn + at, g->drawn + i * max_new, length * sizeof *g->drawn);
-        memmove(g->log_prob + at, g->log_prob + i * max_new, length * sizeof *g->log_prob);
-        out->prompt_offsets[i] = g->offsets[i];
-        out->response_offsets[i] = at;
-        at += g->length[i];
-        out->finish[i] =
-            lp_model_ends(g->model, g->drawn[at - 1]) ? LP_FINISH_STOP : LP_FINISH_LENGTH;
+/* The kept sets in the order of the tokens. */
+static lp_status collect_sets(const lp_generator* g, lp_generation* out) {
+    lp_status status = lp__token_list_reserve(g->ctx, &out->kept, g->pool.count);
+    int64_t token = 0;
+    out->kept_offsets[0] = 0;
+    for (int64_t i = 0; status == LP_OK && i < g->n; i++) {
+        for (int64_t j = 0; j < g->length[i]; j++, token++) {
+            const int64_t at = g->kept_at[i * g->def->max_new_tokens + j];
+            if (at >= 0) {
+                const int32_t count = g->pool.ids[at];
+                memcpy(out->kept.ids + out->kept.count, g->pool.ids + at + 1,
+                       (size_t)count * sizeof *out->kept.ids);
+                out->kept.count += count;
+            }
+            out->kept_offsets[token + 1] = out->kept.count;
+        }
     }
-    out->prompt_offsets[g->n] = g->offsets[g->n];
-    out->response_offsets[g->n] = out->responses.count = at;
+    return status;
+}
+
+/* Moves the responses together, and writes the prompts. */
+static lp_status collect(const lp_generator* g, lp_generation* out) {
+    const int64_t max_new = g->def->max_new_tokens;
+    int64_t at = 0, prompt_at = 0;
+    for (int64_t i = 0; i < g->n; i++) {
+        const int64_t prompt = i / g->samples, length = g->length[i];
+        const int64_t prompt_length = g->offsets[prompt + 1] - g->offsets[prompt];
+        memmove(g->ids + at, g->ids + i * max_new, (size_t)length * sizeof *g->ids);
+        memmove(g->log_prob + at, g->log_prob + i * max_new, (size_t)length * sizeof *g->log_prob);
+        memcpy(out->prompts.ids + prompt_at, g->tokens + g->offsets[prompt],
+               (size_t)prompt_length * sizeof *g->tokens);
+        out->prompt_offsets[i] = prompt_at;
+        out->response_offsets[i] = at;
+        at += length;
+        prompt_at += prompt_length;
+    }
+    out->prompt_offsets[g->n] = prompt_at;
+    out->response_offsets[g->n] = at;
+    const lp_status status = g->def->keep_sets ? collect_sets(g, out) : LP_OK;
+    if (status != LP_OK) return status;
+    out->sequences = g->n;
+    out->prompts.count = prompt_at;
+    out->responses.count = at;
+    return LP_OK;
 }
 
 lp_status lp_generator_run(lp_generator* g, const lp_weights* weights, const lp_generate_def* def,
-                           int64_t sequences, const int64_t* offsets, const int32_t* tokens,
+                           int64_t prompts, const int64_t* offsets, const int32_t* tokens,
                            lp_generation* out) {
     static const int64_t none[] = {0};
-    lp_status status = lp_generate_check(g->model, def, sequences, offsets, tokens);
+    lp_status status = lp_generate_check(g->model, def, prompts, offsets, tokens);
     g->weights = weights;
     g->def = def;
-    g->n = sequences;
-    if (status == LP_OK) status = begin(g, sequences > 0 ? offsets : none, tokens);
+    g->prompts = prompts;
+    g->out = out;
+    if (status == LP_OK) status = begin(g, prompts > 0 ? offsets : none, tokens);
     empty(out); /* and not before: the prompts may have been in it */
-    if (status == LP_OK)
-        status = reserve(g->ctx, out, sequences, g->offsets[sequences], def->max_new_tokens);
-    g->drawn = out->responses.ids;
+    if (status == LP_OK) status = reserve(g, out);
+    g->ids = out->responses.ids;
     g->log_prob = out->log_probs;
-    if (status == LP_OK && sequences > 0) status = prefill(g);
-    if (status == LP_OK && sequences > 0) status = decode(g);
-    if (status == LP_OK) collect(g, out);
+    if (status == LP_OK && prompts > 0) status = lp__generate_all(g);
+    if (status == LP_OK) status = collect(g, out);
+    if (status != LP_OK) empty(out);
     return status;
 }
 
 lp_status lp_generate(const lp_model* model, const lp_weights* weights, const lp_generate_def* def,
-                      int64_t sequences, const int64_t* offsets, const int32_t* tokens,
+                      int64_t prompts, const int64_t* offsets, const int32_t* tokens,
                       lp_generation* out) {
     lp_generator* g;
     lp_status status = lp_generator_create(model, &g);
     if (status == LP_OK) {
-        status = lp_generator_run(g, weights, def, sequences, offsets, tokens, out);
+        status = lp_generator_run(g, weights, def, prompts, offsets, tokens, out);
         lp_generator_destroy(g);
     } else {
         empty(out);
@@ -416,9 +338,12 @@ lp_status lp_generate(const lp_model* model, const lp_weights* weights, const lp
 void lp_generation_free(lp_ctx* ctx, lp_generation* g) {
     lp_token_list_free(ctx, &g->prompts);
     lp_token_list_free(ctx, &g->responses);
+    lp_token_list_free(ctx, &g->kept);
     lp__free(ctx, g->prompt_offsets);
     lp__free(ctx, g->response_offsets);
     lp__free(ctx, g->log_probs);
     lp__free(ctx, g->finish);
+    lp__free(ctx, g->text_bytes);
+    lp__free(ctx, g->kept_offsets);
     *g = (lp_generation){0};
 }

@@ -215,5 +215,6 @@ bool lp__grow_floats(lp_ctx* ctx, float** array, int64_t n) {
 }
 
 bool lp__draws_from_all(const lp_generate_def* d) {
-    return d->top_k == 0 && d->top_p >= 1.0 && d->min_new_tokens == 0;
+    return d->top_k == 0 && d->top_p >= 1.0 && d->min_p == 0 && d->min_new_tokens == 0 &&
+           d->suppress_count == 0;
 }

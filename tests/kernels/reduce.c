@@ -96,8 +96,42 @@ static void test_alignment(void** state) {
     for_each_isa(alignment);
 }
 
+static void blocks(const lp__kernels* table) {
+    for (int n = 0; n <= N; n += n < 140 ? 1 : 43) {
+        float* x = random_floats(n, 4);
+        float max[N / LP__BLOCK + 1];
+        double sums[N / LP__BLOCK + 1];
+        for (int i = 0; i < n; i++) x[i] -= 4.0f; /* a maximum is not the 0 of a masked lane */
+        table->block_max(n, x, max);
+        table->block_sums(n, x, sums);
+        for (int from = 0; from < n; from += LP__BLOCK) {
+            double sum = 0, size = 0;
+            float largest = -INFINITY;
+            for (int i = from; i < n && i < from + LP__BLOCK; i++) {
+                sum += (double)x[i];
+                size += fabs((double)x[i]);
+                largest = fmaxf(largest, x[i]);
+            }
+            assert_true(max[from / LP__BLOCK] == largest);
+            assert_close(sums[from / LP__BLOCK], sum, 1e-14 * size);
+        }
+        for (int i = 0; i < n; i++) {
+            int first = 0;
+            while (x[first] != x[i]) first++;
+            assert_int_equal(table->find(n, x, x[i]), first);
+        }
+        assert_int_equal(table->find(n, x, 77.0f), n);
+        free(x);
+    }
+}
+static void test_blocks(void** state) {
+    (void)state;
+    for_each_isa(blocks);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_special_values),
         cmocka_unit_test(test_alignment),
