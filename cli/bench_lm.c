@@ -194,8 +194,8 @@ static lp_status train_start(lm_bench* b) {
     return LP_OK;
 }
 
-/* Forward and backward of `count` sequences from the first-th on, all as long as the first: their part
- * of the mean loss of all tokens. */
+/* Forward and backward of `count` sequences from the first-th on, all as long as the first: their
+ * part of the mean loss of all tokens. */
 static lp_status train_piece(lm_bench* b, int64_t first, int64_t count) {
     lp_tape* t = b->tape;
     const int64_t rows = count * (b->sequence - 1);

@@ -31,11 +31,16 @@ static lp_status forecast(const lp_model* model, const lp_options* options, part
     def.new_tokens = lp_options_int(options, "new_tokens");
     lp_forecast f;
     const lp_status status = lp_model_forecast(model, &def, &f);
-    const part all[PARTS] = {{"weights", f.weights},         {"gradients", f.gradients},
-                             {"optimizer", f.optimizer},     {"packed", f.operands},
-                             {"activations", f.activations}, {"head", f.head},
-                             {"cache", f.cache},             {"reference", f.reference},
-                             {"savepoint", f.savepoint},     {"tokenizer", f.resident},
+    const part all[PARTS] = {{"weights", f.weights},
+                             {"gradients", f.gradients},
+                             {"optimizer", f.optimizer},
+                             {"packed", f.operands},
+                             {"activations", f.activations},
+                             {"head", f.head},
+                             {"cache", f.cache},
+                             {"reference", f.reference},
+                             {"savepoint", f.savepoint},
+                             {"tokenizer", f.resident},
                              {"total", f.total}};
     for (int i = 0; i < PARTS; i++) parts[i] = all[i];
     return status;
@@ -44,7 +49,8 @@ static lp_status forecast(const lp_model* model, const lp_options* options, part
 static int print_forecast(lp_ctx* ctx, const lp_options* options, const part parts[PARTS]) {
     if (!lp_options_flag(options, "json")) {
         for (int i = 0; i < PARTS; i++)
-            if (parts[i].bytes) printf("%-12s%8.3f GB\n", parts[i].name, 1e-9 * (double)parts[i].bytes);
+            if (parts[i].bytes)
+                printf("%-12s%8.3f GB\n", parts[i].name, 1e-9 * (double)parts[i].bytes);
         return EXIT_OK;
     }
     json_t* object = json_object();

@@ -32,10 +32,10 @@ static size_t model_operands(const count* c, bool both) {
     const lp_model_shape* s = c->s;
     const int64_t q = s->heads * s->head_dim, kv = s->kv_heads * s->head_dim;
     const bool gated = c->model->arch->mlp == LP__MLP_SWIGLU;
-    const size_t layer =
-        operands(c, q, s->width, both) + 2 * operands(c, kv, s->width, both) +
-        operands(c, s->width, q, both) + operands(c, s->width, s->intermediate, both) +
-        (gated ? 2 : 1) * operands(c, s->intermediate, s->width, both);
+    const size_t layer = operands(c, q, s->width, both) + 2 * operands(c, kv, s->width, both) +
+                         operands(c, s->width, q, both) +
+                         operands(c, s->width, s->intermediate, both) +
+                         (gated ? 2 : 1) * operands(c, s->intermediate, s->width, both);
     return (size_t)s->layers * layer + operands(c, s->vocab, s->width, both);
 }
 
@@ -84,7 +84,8 @@ lp_status lp_model_forecast(const lp_model* m, const lp_forecast_def* def, lp_fo
     const size_t p = times(m->shape.parameters, 4);
     const int64_t length = def->prompt_tokens + def->new_tokens;
     /* what goes through at once: whole sequences, or whole groups, of about 512 tokens */
-    const int64_t piece = def->group > 1 ? def->prompt_tokens + def->group * def->new_tokens : length;
+    const int64_t piece =
+        def->group > 1 ? def->prompt_tokens + def->group * def->new_tokens : length;
     const int64_t all = def->batch * length;
     const int64_t tokens = LP__MIN(all, LP__MAX(piece, MICRO_TOKENS / piece * piece));
     const int64_t rows = def->samples ? tokens / length * def->new_tokens : tokens;
@@ -113,8 +114,7 @@ lp_status lp_model_forecast(const lp_model* m, const lp_forecast_def* def, lp_fo
     if (def->reference) out->reference = p + model_operands(&c, false);
     if (def->savepoint) out->savepoint = 3 * p;
     out->resident = lp_ctx_memory(m->ctx).bytes;
-    out->total = out->weights + out->gradients + out->optimizer + out->operands +
-                 out->activations + out->head + out->cache + out->reference + out->savepoint +
-                 out->resident;
+    out->total = out->weights + out->gradients + out->optimizer + out->operands + out->activations +
+                 out->head + out->cache + out->reference + out->savepoint + out->resident;
     return LP_OK;
 }

@@ -119,5 +119,6 @@ lp_tensor lp_model_score(lp_tape* t, const lp_weights* w, lp_tensor hidden, lp_t
 lp_status lp_model_cache(const lp_model* model, lp_precision precision, int32_t sequences,
                          int64_t tokens, lp_kv** cache) {
     const lp_model_shape* s = &model->shape;
-    return lp_kv_create(model->ctx, precision, s->layers, s->kv_heads, s->head_dim, sequences, tokens, cache);
+    return lp_kv_create(model->ctx, precision, s->layers, s->kv_heads, s->head_dim, sequences,
+                        tokens, cache);
 }

@@ -68,7 +68,9 @@ static lp_status read_sizes(const reader* r) {
     if (s->kv_heads == 0) s->kv_heads = s->heads;
     if (s->head_dim == 0 && s->width % s->heads == 0) s->head_dim = s->width / s->heads;
     s->norm_eps = m->arch->default_eps;
-    return number_if(r, r->root, m->arch->hf_eps, &s->norm_eps);
+    status = number_if(r, r->root, m->arch->hf_eps, &s->norm_eps);
+    s->norm_eps = (double)(float)s->norm_eps; /* as GGUF keeps it, and PyTorch adds it */
+    return status;
 }
 
 static lp_status read_options(const reader* r) {

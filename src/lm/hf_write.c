@@ -1,6 +1,7 @@
 /* Writing a model as a folder of Hugging Face's. */
 #include "lm/save.h"
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +32,17 @@ static int add_option(json_t* config, const char* key, bool on) {
     return key ? json_object_set_new(config, key, json_boolean(on)) : 0;
 }
 
+/* The number of fewest digits that a float is nearest to: 1e-05, not 9.9999997e-06. */
+static double shortest(double x) {
+    char text[32];
+    for (int digits = 1; digits < 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, x);
+        const double found = strtod(text, NULL);
+        if ((float)found == (float)x) return found;
+    }
+    return x;
+}
+
 /* The settings of a model that has no config.json yet. */
 static lp_status make_config(const lp_model* m, json_t* config) {
     const lp__arch* arch = m->arch;
@@ -42,7 +54,7 @@ static lp_status make_config(const lp_model* m, json_t* config) {
             bad |= json_object_set_new(config, arch->hf_size[i],
                                        json_integer(*lp__size_of(&s, (lp__size_key)i)));
     }
-    bad |= json_object_set_new(config, arch->hf_eps, json_real(s.norm_eps));
+    bad |= json_object_set_new(config, arch->hf_eps, json_real(shortest(s.norm_eps)));
     bad |= json_object_set_new(config, arch->hf_activation, json_string(arch->activation));
     bad |= json_object_set_new(config, "tie_word_embeddings", json_boolean(s.tied));
     bad |= add_option(config, arch->hf_qkv_bias, m->options & LP__QKV_BIAS);

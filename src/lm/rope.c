@@ -44,8 +44,9 @@ void lp__rope_make(const lp__rope* r, int64_t head_dim, double base, float* freq
     for (int64_t i = 0; i < head_dim / 2; i++) {
         if (r->kind == LP__ROPE_PLAIN) return;
         const double plain = pow(base, -2.0 * (double)i / (double)head_dim);
+        /* in float, as GGUF keeps the divisors: both kinds of files give the same bits */
         const double divisor = r->kind == LP__ROPE_LINEAR   ? r->factor
-                               : r->kind == LP__ROPE_LLAMA3 ? llama3(r, plain)
+                               : r->kind == LP__ROPE_LLAMA3 ? (double)(float)llama3(r, plain)
                                                             : (double)r->factors[i];
         frequencies[i] = (float)(plain / divisor);
     }

@@ -270,7 +270,9 @@ if on_terminal "$work/shown" "${sample[@]}" --num_return_sequences 1000 --json; 
 fi
 
 # the reward sees all of a response
-word=$(sed 's/.*"text":"\(.*\)","tokens".*/\1/' "$work/samples" | grep -ci the)
+yes a | head -n 64 >"$work/as.txt" # 64 prompts, each with the stream of its index
+word=$("$logpi" generate --model "$tiny" --prompts "$work/as.txt" --seed 1 --max_new_tokens 40 --json |
+    sed 's/.*"text":"\(.*\)","tokens".*/\1/' | grep -ci the)
 mean=$("$logpi" train ppo --model "$tiny" --prompt a --seed 1 --max_new_tokens 40 --reward contains:the --batch_size 64 \
     --mini_batch_size 64 --ppo_epochs 1 --json | grep -o '"env/reward_mean":[^,]*')
 [ "$mean" = "\"env/reward_mean\":$(awk "BEGIN { print $word / 64 }")" ] || wrong "$mean, but $word of 64 have the word"
