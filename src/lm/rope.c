@@ -39,15 +39,15 @@ bool lp__rope_recognise(lp__rope* out, int64_t head_dim, double base, const floa
     return true;
 }
 
+/* Factors are rounded to float, as GGUF has them, so that a folder and a file give the same bits.
+ */
 void lp__rope_make(const lp__rope* r, int64_t head_dim, double base, float* frequencies) {
     lp_rope_frequencies(head_dim, base, frequencies);
-    for (int64_t i = 0; i < head_dim / 2; i++) {
-        if (r->kind == LP__ROPE_PLAIN) return;
+    for (int64_t i = 0; i < head_dim / 2 && r->kind != LP__ROPE_PLAIN; i++) {
         const double plain = pow(base, -2.0 * (double)i / (double)head_dim);
-        /* in float, as GGUF keeps the divisors: both kinds of files give the same bits */
-        const double divisor = r->kind == LP__ROPE_LINEAR   ? r->factor
-                               : r->kind == LP__ROPE_LLAMA3 ? (double)(float)llama3(r, plain)
-                                                            : (double)r->factors[i];
-        frequencies[i] = (float)(plain / divisor);
+        const float factor = r->kind == LP__ROPE_LINEAR   ? (float)r->factor
+                             : r->kind == LP__ROPE_LLAMA3 ? (float)llama3(r, plain)
+                                                          : r->factors[i];
+        frequencies[i] = (float)(plain / (double)factor);
     }
 }
