@@ -16,7 +16,15 @@ enum {
 };
 static int64_t offsets[PROMPTS + 1];
 static int32_t tokens[PROMPTS * LONGEST], stop_tokens[STOPS];
+static const char* model_path = LP_MODELS "/tiny.gguf";
+static int64_t prompts = PROMPTS;
 static const int32_t suppressed[BANNED] = {17, 18, 300};
+
+static rig open_model(int threads) {
+    lp_ctx_def def = lp_ctx_def_default();
+    def.threads = threads;
+    return set_up_model(&def, model_path);
+}
 
 /* Prompts of 1 to 50 tokens, every fifth of which is one that was there before; tokens that end a
  * response, so that lengths are mixed. */
@@ -146,14 +154,14 @@ static void ratios_are_one(lp_precision precision) {
         lp_ctx* keeper = NULL;
         for (int way = 0; way < (int)(sizeof ways / sizeof *ways); way++) {
             if (way > 0 && way != 1 + mode % 4) continue; /* each mode in two ways */
-            rig r = set_up(ways[way].threads);
+            rig r = open_model(ways[way].threads);
             lp_weights_set_precision(r.weights, precision);
             lp_generation g = {0};
             lp_generate_def def = settings(&modes[mode]);
             def.batch_size = ways[way].batch;
-            assert_int_equal(lp_generate(r.model, r.weights, &def, PROMPTS, offsets, tokens, &g),
+            assert_int_equal(lp_generate(r.model, r.weights, &def, prompts, offsets, tokens, &g),
                              LP_OK);
-            assert_int_equal(g.sequences, N);
+            assert_int_equal(g.sequences, prompts * SAMPLES);
             if (way > 0) {
                 assert_same(&g, &first, what);
                 lp_ctx_destroy(r.ctx);
@@ -162,8 +170,8 @@ static void ratios_are_one(lp_precision precision) {
             check_sets(&g, &modes[mode]);
             lp_tape* t = lp_tape_create(r.ctx, LP_F32);
             lp_tape_record(t, mode % 2 == 0);
-            for (int64_t s = 0, size = 1; s < N; s += size, size = size % 64 + 1)
-                compare(&r, t, &g, def.temperature, s, LP__MIN(s + size, (int64_t)N), what);
+            for (int64_t s = 0, size = 1; s < g.sequences; s += size, size = size % 64 + 1)
+                compare(&r, t, &g, def.temperature, s, LP__MIN(s + size, g.sequences), what);
             first = g;
             keeper = r.ctx;
         }
@@ -183,12 +191,12 @@ static void bfloat16(void** state) {
 /* Each prompt alone, and one sample of it, give what they gave among all. */
 static void company_changes_nothing(void** state) {
     (void)state;
-    rig r = set_up(2);
+    rig r = open_model(2);
     lp_weights_set_precision(r.weights, LP_BFLOAT16);
     lp_generate_def def = settings(&modes[MODES - 1]);
     lp_generation all = {0}, alone = {0};
-    assert_int_equal(lp_generate(r.model, r.weights, &def, PROMPTS, offsets, tokens, &all), LP_OK);
-    for (int64_t p = 0; p < PROMPTS; p++) {
+    assert_int_equal(lp_generate(r.model, r.weights, &def, prompts, offsets, tokens, &all), LP_OK);
+    for (int64_t p = 0; p < prompts; p++) {
         def.first_index = (uint64_t)p;
         def.num_return_sequences = 1 + p % SAMPLES;
         assert_int_equal(lp_generate(r.model, r.weights, &def, 1, offsets + p, tokens, &alone),
@@ -205,7 +213,11 @@ static void company_changes_nothing(void** state) {
     lp_ctx_destroy(r.ctx);
 }
 
-int main(void) {
+int main(int argc, char** argv) {
+    if (argc > 2) {
+        model_path = argv[1];
+        prompts = LP__MIN((int64_t)strtol(argv[2], NULL, 10), (int64_t)PROMPTS);
+    }
     make_prompts();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(float32),

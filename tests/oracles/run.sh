@@ -21,6 +21,9 @@ say "SmolLM2: logits, gradients, greedy continuation beside transformers"
 check "transformers' reference" "$oracles" tests/oracles/hf_logits.py live "$reference" --gguf "$SMOLLM2_FILE"
 check "SmolLM2 beside transformers" build/tests/compare_hf "$SMOLLM2_FILE" "$reference/hf_reference.safetensors"
 
+say "SmolLM2: log-probabilities while sampling and while learning"
+check "SmolLM2: ratios are 1 exactly" build/tests/lm/test_lm_exact "$SMOLLM2_FILE" 8
+
 # in_gymnasium STEPS: a policy after so many steps has, in Gymnasium and PyTorch, the mean return that logpi gives it, within 4
 # standard errors; one that always reaches 500 has 500 there.
 in_gymnasium() {
