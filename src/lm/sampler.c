@@ -138,7 +138,7 @@ lp__drawn lp__sampler_draw(const lp__sampler* s, float* z, int64_t banned_count,
     const bool gathered = banned_count > 0 || limits(&settings);
     const int64_t n = gathered ? keep(&settings, z, max, &w) : s->vocab;
     const float* x = gathered ? w.x : z;
-    float* e = gathered ? z : w.x;
+    float* e = greedy ? NULL : gathered ? z : w.x;
     const double lse = (double)max + log(kernels->sum_exp(n, x, max, e));
     const int64_t at =
         greedy ? kernels->find(n, x, max) : invert(kernels, n, e, lp_rng_uniform(rng), w.sums);

@@ -60,6 +60,22 @@ if ! grep -q __asan_init "$logpi"; then
     expect 2 'LOGPI_ISA' env LOGPI_ISA=sse9 "${short[@]}" "${generate[@]}" --prompt a --threads 1
 fi
 
+# ---- what ends a text
+expect 2 'stop string 2 is empty' "${generate[@]}" --prompt a --stop b --stop ''
+expect 2 'stop string 1: invalid UTF-8' "${generate[@]}" --prompt a --stop "$(printf '\xe9')"
+expect 2 'stop string 1 has more than 1024 bytes' "${generate[@]}" --prompt a --stop "$(printf 'x%.0s' {1..1025})"
+expect 2 '17 stop strings' "${generate[@]}" --prompt a $(printf -- '--stop x %.0s' {1..17})
+expect 2 'more than 64 of --stop' "${generate[@]}" --prompt a $(printf -- '--stop x %.0s' {1..65})
+expect 2 'stop_tokens has 512: tokens are 0..511' "${generate[@]}" --prompt a --stop_token_ids 3,512
+expect 2 'stop_token_ids' "${generate[@]}" --prompt a --stop_token_ids 3,x
+expect 2 'stop_token_ids' "${generate[@]}" --prompt a --stop_token_ids -1
+expect 2 'min_new_tokens is 5: it must lie in 0..max_new_tokens' "${generate[@]}" --prompt a --min_new_tokens 5
+expect 2 'min_p' "${generate[@]}" --prompt a --min_p 1.5
+expect 2 'batch_size' "${generate[@]}" --prompt a --batch_size -1
+expect 2 'dtype is "float16"' "${generate[@]}" --prompt a --dtype float16
+expect 2 'prompt_index is 1: it must lie in 0..0, of 1 prompt$' "${generate[@]}" --prompt a --prompt_index 1
+expect 2 'prompt_index' "${generate[@]}" --prompt a --prompt_index -1
+
 # ---- prompts
 expect 2 'prompt 1 is empty' "${generate[@]}" --prompt ''
 expect 2 'more than the context' "${generate[@]}" --prompt "$(printf 'word %.0s' {1..400})"

