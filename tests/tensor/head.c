@@ -283,6 +283,37 @@ static void rows_without_sequences(void** state) {
     for (int way = 0; way < 3; way++) free(dw[way]);
 }
 
+/* Twice the rows take twice their own memory, not that of rows x vocabulary: what is kept has a
+ * limit, and forward alone keeps nothing. */
+static void memory_of_rows_and_vocabulary(void** state) {
+    (void)state;
+    enum { V = 50000, FEW = 700, MANY = 1400 };
+    const size_t limit = (size_t)64 << 20, matrix = (size_t)(MANY - FEW) * V * sizeof(float);
+    for (int number = LP__F32; number <= LP__BF16; number++) {
+        for (int learns = 0; learns < 2; learns++) {
+            size_t peak[2];
+            for (int many = 0; many < 2; many++) {
+                const int64_t rows = many ? MANY : FEW;
+                head_rig r = head_rig_make(2, rows, V, 4, number);
+                const int64_t offsets[] = {0, 333, rows};
+                const lp_head_def def = {.temperature = 1, .sequences = 2, .offsets = offsets};
+                float log_prob[MANY];
+                lp_tape_record(r.t, learns);
+                const size_t before = lp_ctx_memory(r.ctx).peak_bytes;
+                if (learns)
+                    pass(&r, &def, 0, rows, log_prob, NULL);
+                else
+                    assert_non_null(
+                        lp_head(r.t, r.h, r.w, lp_const_i32(r.t, rows, 1, r.target), &def, NULL));
+                peak[many] = lp_ctx_memory(r.ctx).peak_bytes - before;
+                head_rig_free(&r);
+            }
+            assert_true(peak[1] < peak[0] + matrix / 100 + (learns ? limit / 8 : 0));
+            assert_true(peak[1] < (learns ? 3 * limit : limit));
+        }
+    }
+}
+
 /* ---- bf16 ------------------------------------------------------------------------------------ */
 
 static void half_precision(void** state) {
@@ -365,9 +396,13 @@ static void bad_definitions(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(kept_sets_by_hand),      cmocka_unit_test(plain_head),
-        cmocka_unit_test(batches_change_no_bit),  cmocka_unit_test(what_is_kept_changes_no_bit),
-        cmocka_unit_test(rows_without_sequences), cmocka_unit_test(half_precision),
+        cmocka_unit_test(memory_of_rows_and_vocabulary),
+        cmocka_unit_test(kept_sets_by_hand),
+        cmocka_unit_test(plain_head),
+        cmocka_unit_test(batches_change_no_bit),
+        cmocka_unit_test(what_is_kept_changes_no_bit),
+        cmocka_unit_test(rows_without_sequences),
+        cmocka_unit_test(half_precision),
         cmocka_unit_test(bad_definitions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
