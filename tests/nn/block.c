@@ -141,6 +141,68 @@ static void frozen_parameters(void** state) {
     }
 }
 
+/* A tape that recomputes keeps less, and has the same bits. */
+static void recomputed(void** state) {
+    (void)state;
+    for (int k = 0; k < FAMILY_COUNT; k++) {
+        for (int number = LP__F32; number <= LP__BF16; number++) {
+            const lp_ctx_def def = with(2, -1);
+            block_rig want = block_rig_make(&FAMILIES[k], LP_F32, number, &def, 0),
+                      got = block_rig_make(&FAMILIES[k], LP_F32, number, &def, 0);
+            lp_tape_recompute(got.t, true);
+            lp_tensor y = block_of(&want, true, SEQUENCES, OFFSETS, 0);
+            lp_tensor z = block_of(&got, true, SEQUENCES, OFFSETS, 0);
+            assert_memory_equal(z->data, y->data, (size_t)size_of(y) * sizeof(float));
+            assert_true(lp_tape_bytes(got.t) + (size_t)size_of(y) * sizeof(float) <
+                        lp_tape_bytes(want.t));
+            assert_int_equal(block_backward(&want, y, 0), LP_OK);
+            assert_int_equal(block_backward(&got, z, 0), LP_OK);
+            assert_same_gradients(&got, &want);
+            lp_ctx_destroy(got.ctx), lp_ctx_destroy(want.ctx);
+        }
+    }
+}
+
+/* What else reads x adds to its gradient, whether it was there before the block or came after it.
+ */
+static void others_read_x(void** state) {
+    (void)state;
+    const family* f = &FAMILIES[0];
+    const lp_ctx_def def = with(2, -1);
+    block_rig alone = block_rig_make(f, LP_F32, LP__F32, &def, 0);
+    lp_tensor want = block_of(&alone, true, SEQUENCES, OFFSETS, 0);
+    assert_int_equal(block_backward(&alone, want, 0), LP_OK);
+    int32_t position[ROWS];
+    for (int64_t s = 0; s < SEQUENCES; s++)
+        for (int64_t i = OFFSETS[s]; i < OFFSETS[s + 1]; i++)
+            position[i] = (int32_t)(i - OFFSETS[s]);
+    const lp_attention_def attention = {
+        .heads = f->heads, .kv_heads = f->kv_heads, .sequences = SEQUENCES, .offsets = OFFSETS};
+    for (int way = 1; way < 4; way++) { /* bit 0: read before, bit 1: after */
+        block_rig r = block_rig_make(f, LP_F32, LP__F32, &def, 0);
+        int32_t index[ROWS];
+        for (int32_t i = 0; i < ROWS; i++) index[i] = i;
+        lp_tensor x = lp_rows(r.t, r.x, lp_const_i32(r.t, ROWS, 1, index));
+        lp_tensor before = way & 1 ? lp_scale(r.t, x, 0.5) : NULL;
+        lp_tensor y = block_on(&r, true, x, &attention, position);
+        assert_memory_equal(y->data, want->data, (size_t)size_of(y) * sizeof(float));
+        if (before) y = lp_add(r.t, y, before);
+        if (way & 2) y = lp_add(r.t, y, lp_scale(r.t, x, -2));
+        assert_int_equal(block_backward(&r, y, 0), LP_OK);
+        const double factor = (way & 1 ? 0.5 : 0.0) - (way & 2 ? 2.0 : 0.0);
+        for (int64_t i = 0; i < ROWS; i++)
+            for (int64_t j = 0; j < f->width; j++)
+                assert_close(lp_grad_at(r.x, i, j),
+                             lp_grad_at(alone.x, i, j) + factor * loss_weight(i, j), 1e-5);
+        for (int i = 0; i < FIELDS; i++)
+            if (r.field[i])
+                assert_memory_equal(r.field[i]->grad, alone.field[i]->grad,
+                                    (size_t)size_of(r.field[i]) * sizeof(float));
+        lp_ctx_destroy(r.ctx);
+    }
+    lp_ctx_destroy(alone.ctx);
+}
+
 /* A prefix that others continue, beside the same written out in full: the same values bit for bit,
  * gradients to rounding. Copies of the prefix's rows have no loss. */
 static void prefixes(void** state) {
@@ -245,7 +307,8 @@ static lp_status whole_pass(block_rig* r) {
  * bits of an undisturbed one. */
 static void memory_runs_out(void** state) {
     (void)state;
-    for (int number = LP__F32; number <= LP__BF16; number++) {
+    for (int way = 0; way < 4; way++) {
+        const int number = way % 2 ? LP__BF16 : LP__F32;
         const lp_ctx_def plain = with(2, -1);
         block_rig want = block_rig_make(&FAMILIES[1], LP_F32, number, &plain, 0);
         assert_int_equal(whole_pass(&want), LP_OK);
@@ -256,6 +319,7 @@ static void memory_runs_out(void** state) {
             def.alloc = refusing_alloc;
             def.alloc_user = &refuse;
             block_rig r = block_rig_make(&FAMILIES[1], LP_F32, number, &def, 0);
+            lp_tape_recompute(r.t, way / 2);
             refuse.countdown = n;
             const lp_status status = whole_pass(&r);
             refuse.countdown = -1;
@@ -301,6 +365,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fused_and_composed), cmocka_unit_test(batches_and_threads),
         cmocka_unit_test(frozen_parameters),  cmocka_unit_test(prefixes),
+        cmocka_unit_test(recomputed),         cmocka_unit_test(others_read_x),
         cmocka_unit_test(memory_runs_out),    cmocka_unit_test(mistakes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -121,18 +121,24 @@ static inline block_rig block_rig_make(const family* f, lp_dtype type, int numbe
     return r;
 }
 
-/* Rows of x in ragged sequences, at positions `at` (NULL: 0, 1, ...); the block of them, fused or
- * composed. index: which rows of x. The shape's frequencies point into the rig where it is now. */
-static inline lp_tensor block_run(block_rig* r, bool fused, const lp_attention_def* attention,
-                                  const int32_t* index, const int32_t* position) {
+/* The block of x, rows in ragged sequences at their positions, fused or composed. The shape's
+ * frequencies point into the rig where it is now. */
+static inline lp_tensor block_on(block_rig* r, bool fused, lp_tensor x,
+                                 const lp_attention_def* attention, const int32_t* position) {
     lp_tape* t = r->t;
-    const int64_t n = attention->offsets[attention->sequences];
     r->shape.rope_frequencies = r->f->rotary ? r->frequencies : NULL;
-    lp_tensor x = lp_rows(t, r->x, lp_const_i32(t, n, 1, index));
-    lp_tensor at = lp_const_i32(t, n, 1, position);
+    lp_tensor at = lp_const_i32(t, attention->offsets[attention->sequences], 1, position);
     if (!fused) return lp__block_forward(t, &r->shape, &r->w, x, at, attention);
     return lp__block_fused(t, &r->shape, &r->w, x,
                            r->f->rotary ? lp__rotation(t, &r->shape, at) : NULL, attention);
+}
+
+/* The same of rows of the rig's x. */
+static inline lp_tensor block_run(block_rig* r, bool fused, const lp_attention_def* attention,
+                                  const int32_t* index, const int32_t* position) {
+    const int64_t n = attention->offsets[attention->sequences];
+    lp_tensor x = lp_rows(r->t, r->x, lp_const_i32(r->t, n, 1, index));
+    return block_on(r, fused, x, attention, position);
 }
 
 /* Its rows one after the other, from number `first` of x on. */
