@@ -223,8 +223,8 @@ static void cut_steps(void* user, int64_t index, int worker) {
     const lp__steps* steps = job->steps;
     const int64_t end = LP__MIN((index + 1) * job->chunk, steps->count);
     for (int64_t p = index * job->chunk; p < end; p++) {
-        const int32_t second = steps->second ? steps->second[p] : -1;
-        job->format->interleave(job->width, job->n, job->rows + steps->first[p] * job->ld,
+        const int32_t first = steps->first[p], second = steps->second ? steps->second[p] : -1;
+        job->format->interleave(job->width, job->n, first < 0 ? NULL : job->rows + first * job->ld,
                                 second < 0 ? NULL : job->rows + second * job->ld,
                                 job->out + p * job->width, steps->count * job->width);
     }

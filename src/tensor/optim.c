@@ -134,6 +134,7 @@ typedef struct optim_job {
     const step* st;
     lp__node* node;
     void *first, *second;
+    lp__word* operand[2]; /* by lp__side: to be packed again; NULL: none */
 } optim_job;
 
 static void run_range(const optim_job* job, int64_t from, int64_t to) {
@@ -193,20 +194,29 @@ static void run_panel(void* user, int64_t index, int worker) {
     const int64_t rows = node->t.rows, cols = node->t.cols, first = index * kernels->panel;
     step_range(job, first * cols, LP__MIN(first + kernels->panel, rows) * cols);
     lp__weight_pack_panel(kernels, node->number, rows, cols, node->t.data, first,
-                          lp__worker_scratch(job->ctx, worker), node->operand[LP__TRANSPOSED],
-                          node->operand[LP__PLAIN]);
+                          lp__worker_scratch(job->ctx, worker), job->operand[LP__TRANSPOSED],
+                          job->operand[LP__PLAIN]);
+}
+
+/* An operand that there is; not one with room for a smaller number format only, which is made anew
+ * when it is used. */
+static lp__word* operand_of(lp_ctx* ctx, const lp__node* node, int side) {
+    const size_t words =
+        lp__weight_words(ctx, node->number, node->t.rows, node->t.cols, side == LP__TRANSPOSED);
+    return node->operand_words[side] >= words ? node->operand[side] : NULL;
 }
 
 /* One pass over the memory of a parameter: clip, step, clear, pack. */
 static void step_parameter(optim_job* job) {
     lp__node* node = job->node;
     const int64_t panel = job->st->kernels->panel;
-    if (!node->operand[LP__TRANSPOSED] && !node->operand[LP__PLAIN]) {
+    for (int side = 0; side < 2; side++) job->operand[side] = operand_of(job->ctx, node, side);
+    if (!job->operand[LP__TRANSPOSED] && !job->operand[LP__PLAIN]) {
         lp__parallel_for(job->ctx, (lp__size(node) + PIECE - 1) / PIECE, run_piece, job);
         return;
     }
     lp__parallel_for(job->ctx, (node->t.rows + panel - 1) / panel, run_panel, job);
-    for (int side = 0; side < 2; side++) node->operand_valid[side] = node->operand[side] != NULL;
+    for (int side = 0; side < 2; side++) node->operand_valid[side] = job->operand[side] != NULL;
 }
 
 /* Room for packing a panel of any parameter, on every thread. */
@@ -259,8 +269,11 @@ lp_status lp_optim_step(lp_optim* optim, double* grad_norm) {
     st.sqrt_bias2 = sqrt(1.0 - pow(def->beta2, t));
     if (def->max_grad_norm > 0) st.scale = fmin(1.0, def->max_grad_norm / (norm + 1e-6));
     for (int64_t i = 0; i < optim->count; i++) {
-        optim_job job = {optim->params->ctx, &st, owner(optim, i), optim->first[i],
-                         optim->second[i]};
+        optim_job job = {.ctx = optim->params->ctx,
+                         .st = &st,
+                         .node = owner(optim, i),
+                         .first = optim->first[i],
+                         .second = optim->second[i]};
         step_parameter(&job);
     }
     return LP_OK;

@@ -1,17 +1,6 @@
 /* Matrix products: right, and the same bits however the work is cut. */
 #include "isas.h"
 
-static lp_ctx* context(const lp__kernels* table, int threads) {
-    lp_ctx_def def = lp_ctx_def_default();
-    def.isa = (int)table->isa;
-    def.threads = threads;
-    char error[200] = "";
-    lp_ctx* ctx = lp_ctx_create(&def, error, sizeof error);
-    if (!ctx) fail_msg("%s", error);
-    assert_ptr_equal(lp__ctx_kernels(ctx), table);
-    return ctx;
-}
-
 static const char* const TRANS[] = {"NN", "NT", "TN", "TT"};
 static bool a_turned(lp__trans t) { return t == LP__TN || t == LP__TT; }
 static bool b_turned(lp__trans t) { return t == LP__NT || t == LP__TT; }
@@ -67,7 +56,7 @@ static void check_product(lp_ctx* ctx, lp__trans trans, int64_t m, int64_t n, in
 static void products(const lp__kernels* table) {
     static const int64_t sizes[] = {0, 1, 2, 7, 16, 47, 48, 49, 97};
     enum { COUNT = sizeof sizes / sizeof *sizes };
-    lp_ctx* ctx = context(table, 2);
+    lp_ctx* ctx = context_of(table, 2);
     for (int trans = LP__NN; trans <= LP__TT; trans++) {
         for (int i = 0; i < COUNT * COUNT * COUNT; i++)
             check_product(ctx, (lp__trans)trans, sizes[i % COUNT], sizes[i / COUNT % COUNT],
@@ -88,7 +77,7 @@ static void test_products(void** state) {
  */
 static void batch_invariance(const lp__kernels* table) {
     enum { M = 37, N = 115, K = 1300 };
-    lp_ctx* ctx = context(table, 2);
+    lp_ctx* ctx = context_of(table, 2);
     float *a = random_floats(M * K, 1), *w = random_floats(N * K, 2);
     float *c = random_floats(M * N, 3), *alone = random_floats(M * N, 4);
     float* packed = random_floats((int64_t)lp__packed_floats(ctx, K, N), 5);
@@ -137,7 +126,7 @@ static void thread_invariance(const lp__kernels* table) {
             const int64_t lda = a_turned(t) ? m : k, ldb = b_turned(t) ? k : n;
             float* first = random_floats(m * n, 3);
             for (int threads = 1; threads <= 3; threads++) {
-                lp_ctx* ctx = context(table, threads);
+                lp_ctx* ctx = context_of(table, threads);
                 float* c = random_floats(m * n, 3);
                 assert_int_equal(
                     lp__gemm(ctx, t, m, n, k, a, lda, b, ldb, threads == 1 ? first : c, n, true),
@@ -169,7 +158,7 @@ static void test_thread_invariance(void** state) {
 
 /* A training loop repeats its shapes: after the first round nothing is allocated. */
 static void no_allocation(const lp__kernels* table) {
-    lp_ctx* ctx = context(table, 2);
+    lp_ctx* ctx = context_of(table, 2);
     float *a = random_floats(200 * 300, 1), *b = random_floats(300 * 100, 2);
     float* c = random_floats(200 * 100, 3);
     uint64_t after_first = 0;
@@ -192,7 +181,7 @@ static void test_no_allocation(void** state) {
 /* The whole packed operand, element by element: zero beyond the last column. */
 static void packing(const lp__kernels* table) {
     enum { K = 1041, N = 77, LD = 1050 };
-    lp_ctx* ctx = context(table, 2);
+    lp_ctx* ctx = context_of(table, 2);
     float* source = random_floats(LD * LD, 1);
     const int64_t panel = table->panel, panels = (N + panel - 1) / panel;
     const int64_t count = (int64_t)lp__packed_floats(ctx, K, N);

@@ -40,4 +40,33 @@ static inline float* random_floats(int64_t count, uint64_t seed) {
     return x;
 }
 
+/* A context that computes with one table. */
+static inline lp_ctx* context_of(const lp__kernels* table, int threads) {
+    lp_ctx_def def = lp_ctx_def_default();
+    def.isa = (int)table->isa;
+    def.threads = threads;
+    char error[200] = "";
+    lp_ctx* ctx = lp_ctx_create(&def, error, sizeof error);
+    if (!ctx) fail_msg("%s", error);
+    assert_ptr_equal(lp__ctx_kernels(ctx), table);
+    return ctx;
+}
+
+/* bf16 of a float, to nearest even; the processor's own conversion flushes denormals. */
+static inline uint16_t nearest_half(const lp__kernels* table, float x) {
+    const uint32_t bits = bits_of(x), size = bits & 0x7fffffff;
+    if (size > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40); /* a NaN stays one, quiet */
+    if (table->isa == LP_ISA_AVX512_BF16 && size < 0x00800000)
+        return (uint16_t)(bits >> 16 & 0x8000);
+    const uint32_t whole = bits >> 16, rest = bits & 0xffff;
+    const bool up = rest > 0x8000 || (rest == 0x8000 && whole % 2 == 1);
+    return (uint16_t)(whole + up);
+}
+static inline float of_half(uint16_t half) { return float_of((uint32_t)half << 16); }
+
+/* Number i of a row of words. */
+static inline float number_at(const lp__format* format, const lp__word* row, int64_t i) {
+    return format->numbers == 1 ? ((const float*)row)[i] : of_half(((const uint16_t*)row)[i]);
+}
+
 #endif

@@ -92,6 +92,46 @@ static void tied_gradients_are_added(void** state) {
     lp_ctx_destroy(r.ctx);
 }
 
+/* A table that is read by rows, the same row several times, and used as a matrix besides: the
+ * base's gradient is that of a table of its own, whatever the cut into batches, bit for bit. */
+static void rows_of_a_tied_table(void** state) {
+    (void)state;
+    enum { ROWS = 7, D = 9, N = 12 };
+    const int32_t index[N] = {3, 0, 3, 6, 3, 1, 1, 0, 6, 6, 3, 5};
+    float *first = NULL, weight[N * D];
+    for (int way = 0; way < 4; way++) { /* all at once, with zeroing before, in batches, untied */
+        rig r = set_up();
+        lp_tensor w = lp_param_randn(r.params, "w", ROWS, D, &r.rng),
+                  use = way == 3 ? w : lp_param_tied(r.params, "use", w);
+        lp_rng_normal_f32(&r.rng, weight, N * D);
+        for (int round = way == 1 ? 0 : 1; round < 2; round++) {
+            for (int from = 0, n = way == 2 ? 5 : N; from < N; from += n) {
+                const int count = n < N - from ? n : N - from;
+                lp_tape_reset(r.t);
+                lp_tensor c = lp_const_f32(r.t, count, D, weight + from * D);
+                lp_tensor x = lp_rows(r.t, use, lp_const_i32(r.t, count, 1, index + from));
+                lp_tensor y = lp_linear(r.t, c, w, NULL);
+                assert_int_equal(
+                    lp_backward(r.t, lp_add(r.t, lp_sum(r.t, lp_mul(r.t, x, c)), lp_sum(r.t, y))),
+                    LP_OK);
+            }
+            if (round == 0) lp_params_zero_grad(r.params); /* what was noted is forgotten, too */
+        }
+        lp_params_fold(r.params);
+        lp_params_fold(r.params); /* added once */
+        if (way == 0) {
+            first = malloc(ROWS * D * sizeof *first);
+            memcpy(first, w->grad, ROWS * D * sizeof *first);
+        } else if (way < 3) {
+            assert_memory_equal(w->grad, first, ROWS * D * sizeof *first);
+        } else {
+            for (int i = 0; i < ROWS * D; i++) assert_close(lp_grad_at(w, 0, i), first[i], 1e-5);
+        }
+        lp_ctx_destroy(r.ctx);
+    }
+    free(first);
+}
+
 /* A packed copy is made when a weight is first used by lp_linear. After a step, a copy or a note of
  * change by hand the products are those of the new numbers: of a constant of the same numbers, bit
  * by bit. */
@@ -310,6 +350,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names),
         cmocka_unit_test(tied_gradients_are_added),
+        cmocka_unit_test(rows_of_a_tied_table),
         cmocka_unit_test(packed_weights_follow),
         cmocka_unit_test(copies),
         cmocka_unit_test(copies_are_whole),
