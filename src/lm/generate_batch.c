@@ -124,25 +124,11 @@ static void gather_states(lp_generator* g, int64_t old, const float* hidden) {
     }
 }
 
-/* After the first pass, of p: the tape's memory in one piece for the largest that may come, judged
- * by this one, so that later passes and later runs ask for no more. */
-static void plan_tape(lp_generator* g, const pass* p, int64_t drawn) {
-    const int64_t most =
-        LP__MAX(p->tokens, g->batch + (g->at < g->prompts ? g->pass_prompt_room : 0));
-    if (most == p->tokens && drawn == g->batch) return;
-    const size_t row = (size_t)g->model->shape.vocab * sizeof(float); /* of logits */
-    const size_t states = lp_tape_bytes(g->tape) - (size_t)drawn * row;
-    lp_tape_reset(g->tape);
-    const size_t need = (states / (size_t)p->tokens + 1) * (size_t)most + (size_t)g->batch * row;
-    lp__arena_plan(&g->tape->arena, need + 4096);
-}
-
 static lp_status draw(lp_generator* g, lp_tensor hidden);
 
 /* Runs what the active lanes need and draws a token for each. */
 static lp_status step(lp_generator* g) {
     const int64_t old = g->active_count, width = g->model->shape.width;
-    const bool first = g->at == 0 && g->sample == 0;
     pass p = {0};
     g->pass_offsets[0] = 0;
     for (int64_t k = 0; k < old; k++)
@@ -165,10 +151,7 @@ static lp_status step(lp_generator* g) {
         gather_states(g, old, lp_f32(hidden));
         hidden = lp_const_f32(g->tape, g->active_count, width, g->state);
     }
-    const int64_t drawn = g->active_count;
-    lp_status status = hidden ? draw(g, hidden) : lp_tape_status(g->tape);
-    if (status == LP_OK && first) plan_tape(g, &p, drawn);
-    return status;
+    return hidden ? draw(g, hidden) : lp_tape_status(g->tape);
 }
 
 lp_status lp__generate_all(lp_generator* g) {

@@ -94,7 +94,8 @@ static void random_streams(void** state) {
     lp_ctx_destroy(r.ctx);
 }
 
-/* Runs of the same prompts whose sequences end at other times ask for no more memory. */
+/* Runs of the same prompts whose sequences end at other times ask for no more memory than one in
+ * which all are as long as they may be. */
 static void memory_settles(void** state) {
     (void)state;
     for (int threads = 1; threads <= 3; threads += 2) {

@@ -19,7 +19,7 @@ static void beside_a_plain_search(void** state) {
         const lp__stops stops = lp__stops_make(3, list, room);
         for (int i = 0; i < LENGTH; i++) text[i] = lp_rng_below(&rng, 2) ? 'a' : 'b';
         for (int64_t at = 0; at < LENGTH;) {
-            const int64_t n = LP__MIN((int64_t)lp_rng_below(&rng, 6), LENGTH - at);
+            const int64_t drawn = lp_rng_below(&rng, 6), n = LP__MIN(drawn, LENGTH - at);
             /* The first that begins of those that end within the new bytes. */
             int64_t want = -1;
             for (int64_t end = at + 1; end <= at + n; end++) {
