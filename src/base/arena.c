@@ -71,6 +71,10 @@ void* lp__arena_alloc(lp__arena* arena, size_t bytes) {
             return NULL;
         }
         chunk = lp__alloc(arena->ctx, total);
+        if (!chunk && !arena->current && arena->planned > 0) {
+            arena->planned = 0; /* what was there in pieces may not be there in one */
+            return lp__arena_alloc(arena, bytes);
+        }
         if (!chunk) {
             return NULL;
         }
@@ -104,7 +108,8 @@ static void begin_anew(lp__arena* arena) {
 }
 
 void lp__arena_plan(lp__arena* arena, size_t bytes) {
-    if (!LP__REQUIRE(arena->ctx, !arena->current, "memory is planned while nothing is in use")) return;
+    if (!LP__REQUIRE(arena->ctx, !arena->current, "memory is planned while nothing is in use"))
+        return;
     if (arena->first && arena->first->capacity >= bytes) return;
     free_chunks(arena);
     arena->planned = LP__MAX(arena->planned, bytes);

@@ -75,6 +75,9 @@ lp_status lp_model_forecast(const lp_model* m, const lp_forecast_def* def, lp_fo
         {"prompt_tokens", (double)def->prompt_tokens, 1, 1 << 24},
         {"new_tokens", (double)def->new_tokens, 1, 1 << 24},
         {"group", (double)def->group, 0, 1 << 20},
+        {"tokens at once",
+         (double)LP__MAX(def->group, 1) * (double)(def->prompt_tokens + def->new_tokens), 1,
+         1 << 26},
     };
     lp_status status = lp__ranges_check(m->ctx, ranges, sizeof ranges / sizeof *ranges);
     if (status != LP_OK) return status;

@@ -12,7 +12,10 @@
  * whole panels where they are, and has a copy of the rest of it before its own rows. */
 #include "tensor/attend.h"
 
-enum { TILE = 64 }; /* query rows at a time */
+enum {
+    TILE = 64, /* query rows at a time */
+    SLACK = 64 /* words behind the last that whole vectors may read */
+};
 
 typedef struct attend_job {
     const lp__attend* a;
@@ -247,7 +250,7 @@ lp_status lp__attend_forward(const lp__attend* a, lp__word* o, int64_t ldo) {
     attend_job job;
     lp_status status = prepare(&job, a, scratch) ? LP_OK : LP_NOMEM;
     if (status == LP_OK && !a->cache) {
-        const int64_t words = 2 * job.at[a->sequences] * a->kv_heads * job.hdw;
+        const int64_t words = 2 * job.at[a->sequences] * a->kv_heads * job.hdw + SLACK;
         job.store = lp__arena_alloc(scratch, (size_t)words * sizeof(lp__word));
         if (!job.store) status = LP_NOMEM;
     }

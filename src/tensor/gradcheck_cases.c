@@ -86,6 +86,14 @@ static lp_tensor attention_prefix_case(lp_tape* t, const lp_tensor* in) {
         .heads = 4, .kv_heads = 2, .sequences = 3, .offsets = offsets, .prefix = prefix};
     return lp_attention(t, in[0], in[1], in[2], &def);
 }
+static lp_tensor attention_self_case(lp_tape* t, const lp_tensor* in) {
+    static const int64_t offsets[] = {0, 5};
+    const lp_attention_def def = {.heads = 2, .kv_heads = 2, .sequences = 1, .offsets = offsets};
+    return lp_attention(t, in[0], in[0], in[0], &def);
+}
+static lp_tensor swiglu_self_case(lp_tape* t, const lp_tensor* in) {
+    return lp_swiglu(t, in[0], in[0]);
+}
 static lp_tensor attention_case(lp_tape* t, const lp_tensor* in) {
     static const int64_t offsets[] = {0, 3, 3, 5};
     const lp_attention_def def = {.heads = 4, .kv_heads = 2, .sequences = 3, .offsets = offsets};
@@ -164,6 +172,8 @@ static const lp_gradcheck_case cases[] = {
     {"rope", 1, {{3, 8}}, -1, 1, rope_case},
     {"rope/scale", 1, {{3, 8}}, -1, 1, rope_scale_case},
     {"attention", 3, {{5, 8}, {5, 4}, {5, 4}}, -1, 1, attention_case},
+    {"attention of one input", 1, {{5, 8}}, -1, 1, attention_self_case},
+    {"swiglu of one input", 1, {{5, 7}}, -2, 2, swiglu_self_case},
     {"attention of a prefix", 3, {{5, 8}, {5, 4}, {5, 4}}, -1, 1, attention_prefix_case},
     {"head_logp", 2, {{3, 20}, {70, 20}}, -1, 1, head_logp_case},
     {"mlp", 4, {{5, 3}, {4, 3}, {1, 4}, {4, 4}}, -1, 1, mlp_case},

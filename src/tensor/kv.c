@@ -67,7 +67,11 @@ lp_status lp__kv_reshape(lp_kv* kv, lp__number number, int32_t slots, int64_t ca
 lp_status lp_kv_create(lp_ctx* ctx, lp_precision precision, int64_t layers, int64_t heads,
                        int64_t head_dim, int32_t slots, int64_t capacity, lp_kv** out) {
     *out = NULL;
-    if (!LP__REQUIRE(ctx, layers > 0 && heads > 0 && head_dim > 0 && slots > 0 && capacity > 0,
+    if (!LP__REQUIRE(ctx, precision == LP_FLOAT32 || precision == LP_BFLOAT16,
+                     "a precision is LP_FLOAT32 or LP_BFLOAT16") ||
+        !LP__REQUIRE(ctx, precision == LP_FLOAT32 || head_dim % 2 == 0,
+                     "in bfloat16 heads have an even width") ||
+        !LP__REQUIRE(ctx, layers > 0 && heads > 0 && head_dim > 0 && slots > 0 && capacity > 0,
                      "a cache has no empty side"))
         return LP_INVALID;
     lp_kv* kv = lp__calloc(ctx, 1, sizeof *kv);

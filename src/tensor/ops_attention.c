@@ -37,10 +37,11 @@ static void attention_forward_f32(lp__node* node) {
         lp__tape_fail(node->tape, LP_NOMEM);
 }
 
-/* The gradient of an input, or scratch of its size, cleared, if none is wanted. */
-static float* gradient_or_scratch(lp__node* node) {
-    if (node->t.needs_grad) return lp__grad(node);
-    lp__arena* scratch = lp__scratch(lp__node_ctx(node));
+/* The gradient of an input, or scratch of its size, cleared, if none is wanted or another input has
+ * the same. */
+static float* gradient_or_scratch(lp_ctx* ctx, lp__node* node, bool own) {
+    if (node->t.needs_grad && own) return lp__grad(node);
+    lp__arena* scratch = lp__scratch(ctx);
     float* g = lp__arena_alloc(scratch, (size_t)lp__size(node) * sizeof *g);
     if (g) memset(g, 0, (size_t)lp__size(node) * sizeof *g);
     return g;
@@ -51,10 +52,19 @@ static void attention_backward_f32(lp__node* node) {
     const lp__mark mark = lp__arena_mark(scratch);
     float *d[3], *dy = node->t.grad;
     bool all = true;
-    for (int i = 0; i < 3; i++) all = (d[i] = gradient_or_scratch(node->in[i])) != NULL && all;
+    bool own[3];
+    for (int i = 0; i < 3; i++) {
+        own[i] = true;
+        for (int j = 0; j < i; j++) own[i] = own[i] && node->in[j] != node->in[i];
+        all = (d[i] = gradient_or_scratch(lp__node_ctx(node), node->in[i], own[i])) != NULL && all;
+    }
     const lp__attend a = attend_of(node);
     if (!all || lp__attend_backward(&a, dy, node->t.cols, d[0], d[1], d[2]) != LP_OK)
         lp__tape_fail(node->tape, LP_NOMEM);
+    for (int i = 0; i < 3 && node->tape->status == LP_OK; i++)
+        if (!own[i] && node->in[i]->t.needs_grad)
+            lp__ctx_kernels(lp__node_ctx(node))
+                ->axpy(lp__size(node->in[i]), 1.0f, d[i], node->in[i]->t.grad);
     lp__arena_release(scratch, mark);
 }
 

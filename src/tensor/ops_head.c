@@ -11,7 +11,8 @@
 
 enum {
     BLOCK_STEPS = 64,      /* steps of k of dW in a block: as many rows, or twice */
-    VOCAB_SLICE = 6144,    /* dW takes so many tokens at a time */
+    VOCAB_SLICE = 6144,    /* dW takes so many tokens at a time, */
+    STEPS_OF_DW = 512,     /* and so many steps, where rows were kept */
     VOCAB_PIECE = 1024,    /* dh is summed in pieces of so many tokens, see add_dh */
     KEPT_BYTES = 64 << 20, /* of probabilities kept for backward */
     DOWN = 64              /* words behind the last of an operand that vectors may read */
@@ -200,8 +201,9 @@ static void add_dw(head_job* job, int64_t step, int64_t count, int64_t first, in
                              s->steps.second ? s->steps.second + step : NULL};
     const lp__word* h = lp__words_of(ctx, job->number, rows, job->d,
                                      (const float*)job->node->in[0]->t.data + first * job->d);
+    const int64_t slice = LP__MIN(job->vocab, (int64_t)VOCAB_SLICE);
     lp__word* blocks = lp__arena_alloc(
-        lp__scratch(ctx), (size_t)lp__cut_words(ctx, count, VOCAB_SLICE, true) * sizeof *blocks);
+        lp__scratch(ctx), (size_t)lp__cut_words(ctx, count, slice, true) * sizeof *blocks);
     lp__word* panels =
         lp__arena_alloc(lp__scratch(ctx),
                         (size_t)(lp__cut_words(ctx, count, job->d, false) + DOWN) * sizeof *panels);
@@ -249,8 +251,13 @@ static void backward_block(head_job* job, int64_t step, int64_t count, int64_t r
     const head_state* s = job->s;
     if (!job->kept)
         add_dw(job, step, count, job->first, rows, job->dz);
-    else if (step + count == s->kept_steps) /* all kept rows at once: W's gradient is large */
-        add_dw(job, 0, s->kept_steps, 0, s->kept_rows, s->p);
+    else if (step + count == s->kept_steps) /* many kept rows at once: W's gradient is large */
+        for (int64_t from = 0; from < s->kept_steps; from += STEPS_OF_DW) {
+            const int64_t end = LP__MIN(from + STEPS_OF_DW, s->kept_steps);
+            const int64_t first = s->steps.first[from];
+            const int64_t after = end < s->kept_steps ? s->steps.first[end] : s->kept_rows;
+            add_dw(job, from, end - from, first, after - first, s->p + first * job->words);
+        }
 }
 
 /* W as right operand: the parameter's own, or one on the tape. */

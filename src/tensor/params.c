@@ -188,6 +188,7 @@ bool lp__pending_add(lp_ctx* ctx, lp__node* tied, int64_t n, const int32_t* row,
     if (!tied->pending) tied->pending = lp__calloc(ctx, 1, sizeof *tied->pending);
     lp__pending* p = tied->pending;
     if (!p) return false;
+    if (n == 0) return true;
     if (p->count + n > p->room) {
         const size_t room = lp__grown((size_t)(p->count + n), (size_t)p->room);
         int32_t* rows = lp__realloc(ctx, p->row, room * sizeof *rows);
