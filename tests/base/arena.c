@@ -81,6 +81,34 @@ static void blocks_do_not_overlap(void** state) {
     lp_ctx_destroy(ctx);
 }
 
+static void* capped_alloc(void* user, void* old, size_t old_bytes, size_t new_bytes) {
+    (void)old_bytes;
+    if (new_bytes > *(const size_t*)user) return NULL;
+    if (new_bytes > 0) return realloc(old, new_bytes);
+    free(old);
+    return NULL;
+}
+
+/* What was there in pieces may not be there in one: then pieces do. */
+static void a_plan_that_fails_is_dropped(void** state) {
+    (void)state;
+    size_t limit = 1 << 20;
+    lp_ctx_def def = lp_ctx_def_default();
+    def.alloc = capped_alloc;
+    def.alloc_user = &limit;
+    lp_ctx* ctx = lp_ctx_create(&def, NULL, 0);
+    lp__arena arena;
+    lp__arena_init(&arena, ctx, 1024);
+    pass(&arena);
+    limit = arena.high_water - 1;
+    for (int i = 0; i < 5; i++) {
+        lp__arena_reset(&arena);
+        assert_non_null(lp__arena_alloc(&arena, 10));
+        pass(&arena);
+    }
+    lp_ctx_destroy(ctx);
+}
+
 static void free_gives_back(void** state) {
     (void)state;
     lp_ctx* ctx = create();
@@ -111,6 +139,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(third_pass_allocates_nothing),
         cmocka_unit_test(blocks_do_not_overlap),
+        cmocka_unit_test(a_plan_that_fails_is_dropped),
         cmocka_unit_test(free_gives_back),
         cmocka_unit_test(too_much_fails),
     };
