@@ -371,8 +371,9 @@ static void head_forward(lp__node* node) {
 }
 
 static void head_backward(lp__node* node) {
-    lp__grad(node->in[0]);
-    lp__grad(node->in[1]);
+    for (int i = 0; i < 2; i++) /* a tied use asks for its memory now */
+        if (!lp__grad(node->in[i]) && node->in[i]->t.needs_grad)
+            lp__tape_fail(node->tape, LP_NOMEM);
     if (node->tape->status == LP_OK) for_blocks(node, true, backward_block);
 }
 

@@ -1,7 +1,7 @@
 /* Whole GRPO steps beside TRL 1.16's GRPOTrainer (tests/oracles/trl_grpo_steps.py): three
  * generations of the tiny model, ragged completions and rewards given, one to three updates from
- * each. Sampled weights at the end within 1e-6, of up to 1e-2 that they moved; metrics within 1e-5
- * max(1, |x|). */
+ * each. Sampled weights at the end within 1e-6 (2e-6 without fma), of up to 1e-2 that they moved;
+ * metrics within 1e-5 max(1, |x|). */
 #include "json.h"
 
 #include <logpi/train.h>
@@ -100,6 +100,7 @@ static void one_step(lp_ctx* ctx, lp_grpo* grpo, json_t* run, json_t* generation
 static double compare_weights(const char* run, json_t* final, const lp_params* params,
                               const lp_params* start) {
     static double index[ROOM], value[ROOM];
+    const double tolerance = lp_ctx_isa(lp_params_ctx(params)) == LP_ISA_SCALAR ? 2e-6 : 1e-6;
     const char* key;
     json_t* sample;
     double moved = 0;
@@ -111,7 +112,7 @@ static double compare_weights(const char* run, json_t* final, const lp_params* p
         for (int64_t i = 0; i < n; i++) {
             const double got = lp_at(x, 0, (int64_t)index[i]);
             moved = fmax(moved, fabs(got - lp_at(before, 0, (int64_t)index[i])));
-            if (!(fabs(got - value[i]) <= 1e-6))
+            if (!(fabs(got - value[i]) <= tolerance))
                 fail_msg("%s: %s[%d] is %.9g, TRL has %.9g", run, key, (int)index[i], got,
                          value[i]);
         }
