@@ -111,7 +111,7 @@ LP_API void lp_tape_reset(lp_tape* tape);
 /* recording (the default): ops remember what backward needs. Otherwise they only compute. */
 LP_API void lp_tape_record(lp_tape* tape, bool recording);
 /* recompute: the blocks of a transformer keep their inputs only, and backward runs each once more:
- * a fifth of the memory, a third more work, the same bits. false at first. */
+ * less memory for one more forward pass of the blocks, the same bits. false at first. */
 LP_API void lp_tape_recompute(lp_tape* tape, bool recompute);
 LP_API lp_status lp_tape_status(const lp_tape* tape);
 LP_API lp_ctx* lp_tape_ctx(const lp_tape* tape);

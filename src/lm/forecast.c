@@ -12,7 +12,6 @@ enum {
 typedef struct count {
     const lp_model* model;
     const lp_model_shape* s;
-    const lp_forecast_def* def;
     const lp__kernels* kernels;
     const lp__format* format;
     lp__number number;
@@ -83,7 +82,7 @@ lp_status lp_model_forecast(const lp_model* m, const lp_forecast_def* def, lp_fo
     if (status != LP_OK) return status;
     const lp__number number = def->precision == LP_BFLOAT16 ? LP__BF16 : LP__F32;
     const lp__kernels* kernels = lp__ctx_kernels(m->ctx);
-    const count c = {m, &m->shape, def, kernels, &kernels->format[number], number};
+    const count c = {m, &m->shape, kernels, &kernels->format[number], number};
     const size_t p = times(m->shape.parameters, 4);
     const int64_t length = def->prompt_tokens + def->new_tokens;
     /* what goes through at once: whole sequences, or whole groups, of about 512 tokens */

@@ -125,17 +125,6 @@ typedef struct words_job {
     lp__word* out;
 } words_job;
 
-static void words_row(void* user, int64_t row, int worker) {
-    (void)worker;
-    const words_job* job = user;
-    job->format->store(job->n, job->x + row * job->n, job->out + row * job->words);
-}
-
-static void to_words(back* b, const float* x, int64_t n, int64_t words, lp__word* out) {
-    words_job job = {b->format, x, n, words, out};
-    lp__each_row(b->ctx, b->rows, n, words_row, &job);
-}
-
 static void floats_row(void* user, int64_t row, int worker) {
     (void)worker;
     const words_job* job = user;
@@ -264,7 +253,7 @@ static void mlp_half(back* b, float* d) {
     if (b->status == LP_OK) {
         const matrix dy = {dw, s->width, s->width_words};
         turn t = {b, h};
-        to_words(b, d, s->width, s->width_words, dw);
+        lp__store_rows(b->ctx, s->number, b->rows, s->width, d, dw);
         back_project_to(
             b, dy, s->w.down,
             (lp__product){.finish = turn_gate,
@@ -334,7 +323,7 @@ static void attention_half(back* b, float* d, float* dx) {
     if (b->status == LP_OK) {
         const matrix middle = {dw, s->width, s->width_words};
         finish_words f = {b, s->q_words, d_o};
-        to_words(b, d, s->width, s->width_words, dw);
+        lp__store_rows(b->ctx, s->number, b->rows, s->width, d, dw);
         add_columns(b, d, s->width, s->w.o_bias, NULL, NULL, NULL);
         add_weights(b, 1, &s->w.o, &middle, (matrix){s->o, s->q_width, s->q_words});
         back_project_to(b, middle, s->w.o, (lp__product){.finish = store_tile, .user = &f});

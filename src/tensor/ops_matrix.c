@@ -178,14 +178,20 @@ static void words_row(void* user, int64_t row, int worker) {
     job->format->store(job->n, job->x + row * job->n, job->out + row * job->words);
 }
 
+void lp__store_rows(lp_ctx* ctx, lp__number number, int64_t rows, int64_t n, const float* x,
+                    lp__word* out) {
+    const lp__format* format = &lp__ctx_kernels(ctx)->format[number];
+    words_job job = {format, x, n, lp__words(format, n), out};
+    lp__parallel_for(ctx, rows, words_row, &job);
+}
+
 const lp__word* lp__words_of(lp_ctx* ctx, lp__number number, int64_t rows, int64_t n,
                              const float* x) {
-    const lp__format* format = &lp__ctx_kernels(ctx)->format[number];
     if (number == LP__F32) return (const lp__word*)x;
-    words_job job = {format, x, n, lp__words(format, n), NULL};
-    job.out = lp__arena_alloc(lp__scratch(ctx), (size_t)(rows * job.words) * sizeof *job.out);
-    if (job.out) lp__parallel_for(ctx, rows, words_row, &job);
-    return job.out;
+    const int64_t words = lp__words(&lp__ctx_kernels(ctx)->format[number], n);
+    lp__word* out = lp__arena_alloc(lp__scratch(ctx), (size_t)(rows * words) * sizeof *out);
+    if (out) lp__store_rows(ctx, number, rows, n, x, out);
+    return out;
 }
 
 /* C [m, n] = A [m, k] B, for the words of A. */

@@ -78,13 +78,13 @@ struct lp__node {
     lp__attr attr;
     void* saved; /* between forward and backward */
     /* parameters only */
-    lp__number number;     /* what its products multiply */
-    lp__word* operand[2];  /* by lp__side: packed copies, made when first used */
+    lp__number number;    /* what its products multiply */
+    lp__word* operand[2]; /* by lp__side: packed copies, made when first used */
     size_t operand_words[2];
     bool operand_valid[2]; /* they are of the numbers as they are now */
     lp__arena* arena;      /* of the set */
-    lp__node* tied_to; /* the base of a tied use */
-    lp__pending* pending; /* of a tied use: gradients of rows, not added up yet; NULL: none ever */
+    lp__node* tied_to;     /* the base of a tied use */
+    lp__pending* pending;  /* of a tied use: gradients of rows, not added up yet; NULL: none ever */
 };
 
 struct lp_tape {
@@ -130,6 +130,9 @@ void* lp__grad_raw(lp__node* node, bool* fresh);
 typedef enum lp__side { LP__TRANSPOSED, LP__PLAIN } lp__side;
 const lp__word* lp__weight_operand(lp_ctx* ctx, lp__node* w, lp__side side);
 
+/* Rows of floats [rows, n] to rows of words. */
+void lp__store_rows(lp_ctx* ctx, lp__number number, int64_t rows, int64_t n, const float* x,
+                    lp__word* out);
 /* The words of rows [rows, n], row by row; floats are their own. The rest is in the context's
  * scratch. NULL when out of memory. */
 const lp__word* lp__words_of(lp_ctx* ctx, lp__number number, int64_t rows, int64_t n,
