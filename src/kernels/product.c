@@ -1,9 +1,11 @@
 #include "kernels/product.h"
+#include "kernels/fetch.h"
 
 enum {
     CACHE_WORDS = 56 * 1024, /* of panels that a piece keeps in the second level of the cache */
     PIECES_PER_THREAD = 6,   /* wanted, so that threads end together */
     LEAST_WORK = 1 << 15,    /* multiply-adds of words worth handing to a thread */
+    LINE_WORDS = LP__LINE / 4, /* words, or floats */
     MAX_PANEL = 64,
     MAX_ROWS = 8,
     MAX_PRODUCTS = 8
@@ -67,43 +69,39 @@ static void tile(const products_job* job, const lp__product* p, int64_t r, int r
 
 /* The rows of A that come after these are on their way to the first level of the cache. */
 static void fetch_a(const lp__product* p, int64_t r, int64_t r1, int64_t tile_rows) {
-    enum { LINE = 16 };
     const int64_t end = LP__MIN(r + 2 * tile_rows, r1);
     for (int i = 0; i < p->terms && r + tile_rows < r1; i++) {
         const lp__term* t = &p->term[i];
         if (p->blocks) {
             const lp__word* a = t->a + (r + tile_rows) * t->words;
-            for (int64_t w = 0; w < t->words * tile_rows; w += LINE) __builtin_prefetch(a + w);
+            for (int64_t w = 0; w < t->words * tile_rows; w += LINE_WORDS) lp__fetch(a + w);
             continue;
         }
         for (int64_t row = r + tile_rows; row < end; row++)
-            for (int64_t w = 0; w < t->words; w += LINE)
-                __builtin_prefetch(t->a + row * t->lda + w);
+            for (int64_t w = 0; w < t->words; w += LINE_WORDS) lp__fetch(t->a + row * t->lda + w);
     }
 }
 
 /* So are the rows that the tile will be finished with. */
 static void fetch_beside(const lp__product* p, int64_t row, int rows, int64_t col, int cols) {
-    enum { LINE = 64 };
     for (int f = 0; f < 2 && p->fetch[f]; f++) {
         const char* x = (const char*)p->fetch[f] + row * p->fetch_bytes + col * p->number_bytes;
         const int64_t bytes = cols * p->number_bytes;
         for (int r = 0; r < rows; r++, x += p->fetch_bytes)
-            for (int64_t l = 0; l < bytes + LINE; l += LINE) __builtin_prefetch(x + l, 1);
+            for (int64_t l = 0; l < bytes + LP__LINE; l += LP__LINE) lp__fetch_write(x + l);
     }
 }
 
 /* The next tile of C is on its way from memory while this one is computed. */
 static void fetch_next(const lp__product* p, int64_t r, int64_t j, int64_t j0, int64_t j1,
                        int64_t r1, int64_t tile_rows, int64_t panel) {
-    enum { LINE = 16 };
     const bool beside = j + panel < j1;
     const int64_t row = beside ? r : r + tile_rows, col = beside ? j + panel : j0;
     const int64_t end = LP__MIN(row + tile_rows, r1), last = LP__MIN(col + panel, p->n) - 1;
     for (int64_t i = row; i < end; i++) {
         const float* c = p->c + i * p->ldc;
-        for (int64_t l = col; l < last; l += LINE) __builtin_prefetch(c + l, 1);
-        __builtin_prefetch(c + last, 1);
+        for (int64_t l = col; l < last; l += LINE_WORDS) lp__fetch_write(c + l);
+        lp__fetch_write(c + last);
     }
 }
 
