@@ -99,7 +99,7 @@ static void panel_piece(void* user, int64_t index, int worker) {
                 table->format[LP__F32].tile(
                     rows, panel_columns(job, j), count, job->a + r * job->lda + p, job->lda,
                     slices + (j - j0) * stride, panel, job->c + r * job->ldc + j * panel, job->ldc,
-                    job->accumulate || p > 0);
+                    job->accumulate || p > 0, NULL);
         }
     }
 }

@@ -27,9 +27,9 @@ typedef struct lp__format {
 
     /* C[m, 0..n) (+)= A[m, 0..words) B, for m < rows <= tile_rows, n <= panel. A is of rows, lda
      * words apart; B has rows of ldb words, of which whole vectors are read. Columns of C beyond n
-     * are not touched. */
+     * are not touched. Meanwhile `words` lines from `ahead` on (NULL: none) are asked for. */
     void (*tile)(int rows, int n, int64_t words, const lp__word* a, int64_t lda, const lp__word* b,
-                 int64_t ldb, float* c, int64_t ldc, bool accumulate);
+                 int64_t ldb, float* c, int64_t ldc, bool accumulate, const lp__word* ahead);
     /* The same with a block as A. */
     void (*tile_packed)(int rows, int n, int64_t words, const lp__word* a, const lp__word* b,
                         int64_t ldb, float* c, int64_t ldc, bool accumulate);

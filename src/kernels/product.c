@@ -2,9 +2,10 @@
 #include "kernels/fetch.h"
 
 enum {
-    CACHE_WORDS = 56 * 1024, /* of panels that a piece keeps in the second level of the cache */
-    PIECES_PER_THREAD = 6,   /* wanted, so that threads end together */
-    LEAST_WORK = 1 << 15,    /* multiply-adds of words worth handing to a thread */
+    CACHE_WORDS = 56 * 1024,   /* of panels that a piece keeps in the second level of the cache */
+    PIECES_PER_THREAD = 6,     /* wanted, so that threads end together */
+    FEW_BLOCKS = 8,            /* of rows, of a product whose A stays in the cache */
+    LEAST_WORK = 1 << 15,      /* multiply-adds of words worth handing to a thread */
     LINE_WORDS = LP__LINE / 4, /* words, or floats */
     MAX_PANEL = 64,
     MAX_ROWS = 8,
@@ -17,6 +18,8 @@ static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 typedef struct cut {
     const lp__product* product;
     int64_t group, groups, row_chunk, chunks;
+    bool few_rows; /* they stay in the cache: a panel is gone through once, and the next is fetched
+                    */
     int64_t first; /* index of its first piece */
 } cut;
 
@@ -25,6 +28,7 @@ typedef struct products_job {
     const lp__format* format;
     cut cuts[MAX_PRODUCTS];
     int count;
+    int threads;
 } products_job;
 
 static int64_t product_words(const lp__product* p) {
@@ -33,16 +37,33 @@ static int64_t product_words(const lp__product* p) {
     return words;
 }
 
+/* A piece is `group` panels and all rows; several panels, so that one is fetched while another is
+ * used. */
+static void cut_few_rows(int64_t threads, int64_t panels, cut* c) {
+    const int64_t most = threads * PIECES_PER_THREAD;
+    const int64_t pieces = LP__MAX(LP__MIN(panels / 3, most), LP__MIN(panels, threads));
+    c->few_rows = true;
+    c->group = ceil_div(panels, LP__MAX(pieces, 1));
+    c->row_chunk = c->product->m;
+    c->chunks = 1;
+}
+
 static int64_t cut_product(const lp__kernels* kernels, int64_t threads, const lp__product* p,
                            cut* c) {
     const int64_t panels = ceil_div(p->n, kernels->panel), words = LP__MAX(product_words(p), 1);
     const int64_t panel_words = words * kernels->panel * (p->twin ? 2 : 1);
     const int64_t wanted = threads * PIECES_PER_THREAD;
+    const int64_t blocks = ceil_div(p->m, kernels->tile_rows);
     *c = (cut){.product = p};
+    if (blocks > 1 && blocks <= FEW_BLOCKS && p->terms == 1 && !p->blocks && !p->accumulate &&
+        p->m * panel_words * panels > threads * LEAST_WORK) {
+        cut_few_rows(threads, panels, c);
+        c->groups = ceil_div(panels, c->group);
+        return c->groups;
+    }
     c->group = LP__MAX(1, LP__MIN(CACHE_WORDS / panel_words, panels / wanted));
     c->group = LP__MAX(c->group, LEAST_WORK / (panel_words * LP__MAX(p->m, 1)));
     c->groups = ceil_div(panels, c->group);
-    const int64_t blocks = ceil_div(p->m, kernels->tile_rows);
     int64_t chunks = LP__MIN(ceil_div(wanted, LP__MAX(c->groups, 1)), ceil_div(blocks, 4));
     chunks = LP__MAX(1, LP__MIN(chunks, p->m * panel_words * panels / LEAST_WORK));
     c->row_chunk = ceil_div(blocks, chunks) * kernels->tile_rows;
@@ -50,20 +71,25 @@ static int64_t cut_product(const lp__kernels* kernels, int64_t threads, const lp
     return c->groups * c->chunks;
 }
 
+/* Where the panel at column `col` of a term's B begins; twin: of the other B. */
+static const lp__word* panel_at(const lp__term* t, const lp__word* twin, int64_t col) {
+    return (twin ? twin : t->b) + col * (t->panel_words ? t->panel_words : t->words);
+}
+
 static void tile(const products_job* job, const lp__product* p, int64_t r, int rows, int64_t col,
-                 int cols, const lp__word* twin, float* c, int64_t ldc, bool accumulate) {
+                 int cols, const lp__word* twin, float* c, int64_t ldc, bool accumulate,
+                 const lp__word* ahead) {
     const int64_t panel = job->kernels->panel, tile_rows = job->kernels->tile_rows;
     for (int i = 0; i < p->terms; i++) {
         const lp__term* t = &p->term[i];
-        const lp__word* b =
-            (twin ? twin : t->b) + col * (t->panel_words ? t->panel_words : t->words);
+        const lp__word* b = panel_at(t, twin, col);
         if (p->blocks)
             job->format->tile_packed(rows, cols, t->words,
                                      t->a + r / tile_rows * t->words * tile_rows, b, panel, c, ldc,
                                      accumulate || i > 0);
         else
             job->format->tile(rows, cols, t->words, t->a + r * t->lda, t->lda, b, panel, c, ldc,
-                              accumulate || i > 0);
+                              accumulate || i > 0, ahead);
     }
 }
 
@@ -105,6 +131,63 @@ static void fetch_next(const lp__product* p, int64_t r, int64_t j, int64_t j0, i
     }
 }
 
+/* Rows [r0, r1) and columns [j0, j1) of a product. */
+typedef struct piece {
+    const products_job* job;
+    const lp__product* p;
+    int64_t r0, r1, j0, j1;
+} piece;
+
+/* The tile at (r, j); that at (r, next) of B, if next >= 0, is on its way meanwhile: a part of its
+ * panel for each tile of rows. */
+static void piece_tile(const piece* w, int64_t r, int64_t j, int64_t next) {
+    const lp__product* p = w->p;
+    const int64_t panel = w->job->kernels->panel, tile_rows = w->job->kernels->tile_rows;
+    const int rows = (int)LP__MIN(w->r1 - r, tile_rows), cols = (int)LP__MIN(w->j1 - j, panel);
+    const lp__word *ahead = NULL, *twin_ahead = NULL;
+    if (next >= 0) {
+        const lp__term* t = &p->term[0];
+        const int64_t at = (r - w->r0) / tile_rows * t->words * LINE_WORDS;
+        if (at < t->words * panel) {
+            ahead = panel_at(t, NULL, next) + at;
+            if (p->twin) twin_ahead = panel_at(t, p->twin, next) + at;
+        }
+    }
+    if (!p->finish) {
+        tile(w->job, p, r, rows, j, cols, NULL, p->c + r * p->ldc + j, p->ldc, p->accumulate,
+             ahead);
+        return;
+    }
+    _Alignas(64) float own[2][MAX_ROWS * MAX_PANEL];
+    fetch_beside(p, r, rows, j, cols);
+    tile(w->job, p, r, rows, j, cols, NULL, own[0], panel, false, ahead);
+    if (p->twin) tile(w->job, p, r, rows, j, cols, p->twin, own[1], panel, false, twin_ahead);
+    p->finish(p, r, rows, j, cols, own[0], own[1]);
+}
+
+/* Panels stay in the second level of the cache while rows pass. */
+static void by_rows(const piece* w) {
+    const int64_t panel = w->job->kernels->panel, tile_rows = w->job->kernels->tile_rows;
+    for (int64_t r = w->r0; r < w->r1; r += tile_rows) {
+        for (int64_t j = w->j0; j < w->j1; j += panel) {
+            if (j + panel >= w->j1) fetch_a(w->p, r, w->r1, tile_rows);
+            if (w->p->accumulate) fetch_next(w->p, r, j, w->j0, w->j1, w->r1, tile_rows, panel);
+            piece_tile(w, r, j, -1);
+        }
+    }
+}
+
+/* Rows stay in the cache while panels pass. The piece that this thread will get after this one is
+ * not known; most likely it is `threads` further on. */
+static void by_panels(const piece* w) {
+    const int64_t panel = w->job->kernels->panel, tile_rows = w->job->kernels->tile_rows;
+    const int64_t later = w->j0 + (w->j1 - w->j0) * w->job->threads;
+    for (int64_t j = w->j0; j < w->j1; j += panel) {
+        const int64_t next = j + panel < w->j1 ? j + panel : later < w->p->n ? later : -1;
+        for (int64_t r = w->r0; r < w->r1; r += tile_rows) piece_tile(w, r, j, next);
+    }
+}
+
 static void product_piece(void* user, int64_t index, int worker) {
     (void)worker;
     const products_job* job = user;
@@ -112,39 +195,27 @@ static void product_piece(void* user, int64_t index, int worker) {
     while (index >= c->first + c->groups * c->chunks) c++;
     index -= c->first;
     const lp__product* p = c->product;
-    const int64_t panel = job->kernels->panel, tile_rows = job->kernels->tile_rows;
-    const int64_t r0 = index % c->chunks * c->row_chunk, r1 = LP__MIN(r0 + c->row_chunk, p->m);
-    const int64_t j0 = index / c->chunks * c->group * panel;
-    const int64_t j1 = LP__MIN(j0 + c->group * panel, p->n);
-    _Alignas(64) float own[2][MAX_ROWS * MAX_PANEL];
-
-    for (int64_t r = r0; r < r1; r += tile_rows) {
-        const int rows = (int)LP__MIN(r1 - r, tile_rows);
-        for (int64_t j = j0; j < j1; j += panel) {
-            const int cols = (int)LP__MIN(j1 - j, panel);
-            if (j + panel >= j1) fetch_a(p, r, r1, tile_rows);
-            if (!p->finish) {
-                if (p->accumulate) fetch_next(p, r, j, j0, j1, r1, tile_rows, panel);
-                tile(job, p, r, rows, j, cols, NULL, p->c + r * p->ldc + j, p->ldc, p->accumulate);
-                continue;
-            }
-            fetch_beside(p, r, rows, j, cols);
-            tile(job, p, r, rows, j, cols, NULL, own[0], panel, false);
-            if (p->twin) tile(job, p, r, rows, j, cols, p->twin, own[1], panel, false);
-            p->finish(p, r, rows, j, cols, own[0], own[1]);
-        }
-    }
+    piece w = {.job = job, .p = p};
+    w.r0 = index % c->chunks * c->row_chunk;
+    w.r1 = LP__MIN(w.r0 + c->row_chunk, p->m);
+    w.j0 = index / c->chunks * c->group * job->kernels->panel;
+    w.j1 = LP__MIN(w.j0 + c->group * job->kernels->panel, p->n);
+    if (c->few_rows)
+        by_panels(&w);
+    else
+        by_rows(&w);
 }
 
 void lp__products(lp_ctx* ctx, lp__number number, const lp__product* products, int count) {
     const lp__kernels* kernels = lp__ctx_kernels(ctx);
     products_job job = {.kernels = kernels, .format = &kernels->format[number]};
+    job.threads = lp_ctx_threads(ctx);
     int64_t pieces = 0;
     for (; count > 0; products += job.count, count -= job.count) {
         job.count = LP__MIN(count, (int)MAX_PRODUCTS);
         pieces = 0;
         for (int i = 0; i < job.count; i++) {
-            const int64_t n = cut_product(kernels, lp_ctx_threads(ctx), &products[i], &job.cuts[i]);
+            const int64_t n = cut_product(kernels, job.threads, &products[i], &job.cuts[i]);
             job.cuts[i].first = pieces;
             pieces += n;
         }

@@ -116,7 +116,7 @@ static void scores(const attend_job* job, const view* v, int64_t rows, const lp_
         const lp__word* keys = (j < v->shared ? v->base_keys : v->keys) + j * job->hdw;
         for (int64_t r = 0; r < rows; r += tile_rows)
             job->format->tile((int)LP__MIN(rows - r, tile_rows), (int)panel, job->hdw, q + r * ldq,
-                              ldq, keys, panel, s + r * lds + j, lds, false);
+                              ldq, keys, panel, s + r * lds + j, lds, false, NULL);
     }
 }
 
@@ -128,7 +128,8 @@ static void wide_tile(const attend_job* job, int64_t rows, int64_t words, const 
     for (int64_t r = 0; r < rows; r += tile_rows)
         for (int64_t j = 0; j < d; j += panel)
             job->format->tile((int)LP__MIN(rows - r, tile_rows), (int)LP__MIN(d - j, panel), words,
-                              a + r * lda, lda, b + j, d, c + r * ldc + j, ldc, accumulate);
+                              a + r * lda, lda, b + j, d, c + r * ldc + j, ldc, accumulate,
+                              NULL);
 }
 
 /* Row r of s, of n keys: to e^(s - max) as words, zero up to `whole` keys; returns their sum. */

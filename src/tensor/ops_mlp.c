@@ -45,7 +45,7 @@ static void product(const lp__kernels* kernels, int64_t rows, int64_t n, int64_t
         for (int64_t j = 0; j < n; j += kernels->panel)
             kernels->format[LP__F32].tile(count, (int)LP__MIN(n - j, (int64_t)kernels->panel), k,
                                           x + r * k, k, packed + j * k, kernels->panel,
-                                          y + r * n + j, n, true);
+                                          y + r * n + j, n, true, NULL);
     }
 }
 

@@ -150,7 +150,8 @@ static float element(const lp__kernels* table, int number, const lp__product* p,
                    sizeof *a);
             memcpy(column + w * table->panel, b + w * table->panel + j % table->panel, sizeof *a);
         }
-        format->tile(1, 1, term->words, a, term->words, column, table->panel, &c, 1, true);
+        format->tile(1, 1, term->words, a, term->words, column, table->panel, &c, 1, true,
+                     NULL);
         free(a), free(column);
     }
     return c;

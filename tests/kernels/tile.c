@@ -40,7 +40,7 @@ static void run(const lp__kernels* table, int number, const sides* s, bool packe
                             c, ldc, accumulate);
     else
         format->tile(rows, n, to - from, s->rows + from, s->lda, b, table->panel, c, ldc,
-                     accumulate);
+                     accumulate, NULL);
 }
 
 static void check_tile(const lp__kernels* table, int number, const sides* s, int rows, int n,
@@ -113,11 +113,11 @@ static void leftover(const lp__kernels* table) {
     float *c = random_floats(table->tile_rows * table->panel, 1),
           *again = random_floats(table->tile_rows * table->panel, 1);
     format->tile(table->tile_rows, table->panel, WORDS, s.rows, s.lda, s.b, table->panel, c,
-                 table->panel, false);
+                 table->panel, false, NULL);
     for (int j = 0; j < table->panel; j++)
         ((uint16_t*)(s.b + (WORDS - 1) * table->panel + j))[1] = 0x7f7f;
     format->tile(table->tile_rows, table->panel, WORDS, s.rows, s.lda, s.b, table->panel, again,
-                 table->panel, false);
+                 table->panel, false, NULL);
     assert_memory_equal(c, again, (size_t)(table->tile_rows * table->panel) * sizeof *c);
     free(c), free(again), free(s.rows), free(s.block), free(s.b);
 }
