@@ -32,7 +32,8 @@ typedef struct lp_tensor_s {
     lp_dtype type;
     bool needs_grad; /* a gradient flows into it */
     void* data;      /* [rows, cols] */
-    void* grad;      /* [rows, cols] of the same type; NULL as long as there is none */
+    void* grad;      /* [rows, cols] of the same type; NULL as long as there is none. An optimizer
+                        step leaves the matrices of products without: lp_grad_f32 gives zeros */
 } const* lp_tensor;
 
 /* The elements as what they are; the type must be right. */
@@ -322,7 +323,7 @@ LP_API lp_status lp_optim_create(lp_params* params, const lp_optim_def* def, lp_
 LP_API void lp_optim_destroy(lp_optim* optim);
 LP_API void lp_optim_set_learning_rate(lp_optim* optim,
                                        double learning_rate); /* from the next step on */
-/* One step down the gradients, then gradients to zero. If a gradient is not finite, returns
+/* One step down the gradients, which are then zero (see lp_tensor: or NULL). If a gradient is not finite, returns
  * LP_NONFINITE and names the parameter; nothing moves, and the gradients stay to be looked at.
  * *grad_norm (NULL allowed): the norm before clipping. */
 LP_API lp_status lp_optim_step(lp_optim* optim, double* grad_norm);

@@ -67,6 +67,9 @@ static void add_weights(back* b, int count, const lp_tensor* w, const matrix* d,
         }
         lp__word* blocks =
             room(b, lp__cut_words(b->ctx, b->steps.count, d[i].n, true), sizeof *blocks);
+        bool fresh;
+        float* grad = lp__grad_raw(lp__node_of(w[i]), &fresh);
+        if (!grad) b->status = LP_NOMEM;
         if (b->status != LP_OK) break;
         lp__cut_rows(b->ctx, b->s->number, &b->steps, d[i].n, d[i].x, d[i].words, true, blocks);
         products[used++] = (lp__product){.m = d[i].n,
@@ -74,9 +77,9 @@ static void add_weights(back* b, int count, const lp_tensor* w, const matrix* d,
                                          .term = {{blocks, 0, panels, b->steps.count, 0}},
                                          .terms = 1,
                                          .blocks = true,
-                                         .c = w[i]->grad,
+                                         .c = grad,
                                          .ldc = x.n,
-                                         .accumulate = true};
+                                         .accumulate = !fresh};
     }
     if (b->status == LP_OK && used > 0) lp__products(b->ctx, b->s->number, products, used);
     lp__arena_release(b->scratch, mark);

@@ -41,6 +41,7 @@ typedef struct head_state {
     lp__steps steps;      /* of k, of dW */
     lp__word* p;          /* of the first kept_rows rows, [kept_rows, words(vocab)] */
     int64_t kept_rows, kept_steps;
+    bool fresh; /* dW is not cleared: it is to be written, not added to */
 } head_state;
 
 typedef struct head_job {
@@ -225,7 +226,7 @@ static void add_dw(head_job* job, int64_t step, int64_t count, int64_t first, in
                                      .blocks = true,
                                      .c = (float*)job->node->in[1]->t.grad + from * job->d,
                                      .ldc = job->d,
-                                     .accumulate = true};
+                                     .accumulate = !s->fresh || step > 0};
         lp__products(ctx, job->number, &product, 1);
     }
     lp__arena_release(lp__scratch(ctx), mark);
@@ -371,9 +372,13 @@ static void head_forward(lp__node* node) {
 }
 
 static void head_backward(lp__node* node) {
-    for (int i = 0; i < 2; i++) /* a tied use asks for its memory now */
-        if (!lp__grad(node->in[i]) && node->in[i]->t.needs_grad)
-            lp__tape_fail(node->tape, LP_NOMEM);
+    head_state* s = node->attr.state;
+    lp__node *h = node->in[0], *w = node->in[1];
+    if (node->t.rows == 0) return;
+    lp__grad(h);
+    lp__grad_raw(w, &s->fresh);
+    if ((h->t.needs_grad && !h->t.grad) || (w->t.needs_grad && !w->t.grad)) /* of a tied use */
+        lp__tape_fail(node->tape, LP_NOMEM);
     if (node->tape->status == LP_OK) for_blocks(node, true, backward_block);
 }
 

@@ -172,18 +172,13 @@ static void run_range(const optim_job* job, int64_t from, int64_t to) {
     }
 }
 
-/* Elements [from, to) of a parameter: their step, and their gradient to zero. */
-static void step_range(const optim_job* job, int64_t from, int64_t to) {
-    const size_t bytes = lp__dtype_bytes(job->node->t.type);
-    run_range(job, from, to);
-    memset((char*)job->node->t.grad + (size_t)from * bytes, 0, (size_t)(to - from) * bytes);
-}
-
 static void run_piece(void* user, int64_t index, int worker) {
     (void)worker;
     const optim_job* job = user;
-    const int64_t from = index * PIECE;
-    step_range(job, from, LP__MIN(from + PIECE, lp__size(job->node)));
+    const size_t bytes = lp__dtype_bytes(job->node->t.type);
+    const int64_t from = index * PIECE, to = LP__MIN(from + PIECE, lp__size(job->node));
+    run_range(job, from, to);
+    memset((char*)job->node->t.grad + (size_t)from * bytes, 0, (size_t)(to - from) * bytes);
 }
 
 /* The rows of a panel, which are packed again while they are in the cache. */
@@ -192,7 +187,7 @@ static void run_panel(void* user, int64_t index, int worker) {
     const lp__node* node = job->node;
     const lp__kernels* kernels = job->st->kernels;
     const int64_t rows = node->t.rows, cols = node->t.cols, first = index * kernels->panel;
-    step_range(job, first * cols, LP__MIN(first + kernels->panel, rows) * cols);
+    run_range(job, first * cols, LP__MIN(first + kernels->panel, rows) * cols);
     lp__weight_pack_panel(kernels, node->number, rows, cols, node->t.data, first,
                           lp__worker_scratch(job->ctx, worker), job->operand[LP__TRANSPOSED],
                           job->operand[LP__PLAIN]);
@@ -206,10 +201,12 @@ static lp__word* operand_of(lp_ctx* ctx, const lp__node* node, int side) {
     return node->operand_words[side] >= words ? node->operand[side] : NULL;
 }
 
-/* One pass over the memory of a parameter: clip, step, clear, pack. */
+/* One pass over the memory of a parameter: clip, step, pack. The gradient of a matrix that products
+ * use is not cleared: the next backward pass writes over it, see lp__grad_raw. */
 static void step_parameter(optim_job* job) {
     lp__node* node = job->node;
     const int64_t panel = job->st->kernels->panel;
+    if (!lp__grad(node)) return; /* one that no gradient has reached is zero; it has its memory */
     for (int side = 0; side < 2; side++) job->operand[side] = operand_of(job->ctx, node, side);
     if (!job->operand[LP__TRANSPOSED] && !job->operand[LP__PLAIN]) {
         lp__parallel_for(job->ctx, (lp__size(node) + PIECE - 1) / PIECE, run_piece, job);
@@ -217,6 +214,8 @@ static void step_parameter(optim_job* job) {
     }
     lp__parallel_for(job->ctx, (node->t.rows + panel - 1) / panel, run_panel, job);
     for (int side = 0; side < 2; side++) node->operand_valid[side] = job->operand[side] != NULL;
+    node->spent = node->t.grad;
+    node->t.grad = NULL;
 }
 
 /* Room for packing a panel of any parameter, on every thread. */

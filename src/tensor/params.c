@@ -207,7 +207,7 @@ bool lp__pending_add(lp_ctx* ctx, lp__node* tied, int64_t n, const int32_t* row,
 static void pending_fold(lp_ctx* ctx, lp__node* node) {
     lp__pending* p = node->pending;
     const int64_t cols = node->t.cols;
-    float* grad = node->tied_to->t.grad;
+    float* grad = p->count > 0 ? lp__grad(node->tied_to) : NULL;
     for (int64_t i = 0; i < p->count; i++)
         lp__ctx_kernels(ctx)->axpy(cols, 1.0f, p->d + i * cols, grad + p->row[i] * cols);
     p->count = 0;
@@ -243,10 +243,10 @@ void lp_params_fold(lp_params* params) {
         if (!node->tied_to || !node->t.grad) continue;
         const int64_t n = lp__size(node);
         if (params->type == LP_F64) {
-            double *to = node->tied_to->t.grad, *from = node->t.grad;
+            double *to = lp__grad(node->tied_to), *from = node->t.grad;
             for (int64_t j = 0; j < n; j++) to[j] += from[j];
         } else {
-            float *to = node->tied_to->t.grad, *from = node->t.grad;
+            float *to = lp__grad(node->tied_to), *from = node->t.grad;
             for (int64_t j = 0; j < n; j++) to[j] += from[j];
         }
         memset(node->t.grad, 0, (size_t)n * lp__dtype_bytes(params->type));

@@ -123,9 +123,13 @@ void* lp__grad_raw(lp__node* node, bool* fresh) {
     if (!node || !node->t.needs_grad) return NULL;
     if (!node->t.grad) {
         const size_t bytes = (size_t)lp__size(node) * lp__dtype_bytes(node->t.type);
-        /* a parameter has its own, but for a tied use, which may do without */
-        node->t.grad =
-            node->tape ? lp__tape_alloc(node->tape, bytes) : lp__arena_alloc(node->arena, bytes);
+        if (node->spent)
+            node->t.grad = node->spent;
+        else if (node->tape)
+            node->t.grad = lp__tape_alloc(node->tape, bytes);
+        else /* a tied use; other parameters have memory from the first */
+            node->t.grad = lp__arena_alloc(node->arena, bytes);
+        node->spent = NULL;
         *fresh = node->t.grad != NULL;
     }
     return node->t.grad;
@@ -251,7 +255,10 @@ lp_tensor lp_detach(lp_tape* t, lp_tensor x) {
 float* lp_f32(lp_tensor x) { return x ? x->data : NULL; }
 double* lp_f64(lp_tensor x) { return x ? x->data : NULL; }
 int32_t* lp_i32(lp_tensor x) { return x ? x->data : NULL; }
-float* lp_grad_f32(lp_tensor x) { return x ? x->grad : NULL; }
+float* lp_grad_f32(lp_tensor x) {
+    if (!x) return NULL;
+    return lp__node_of(x)->spent ? lp__grad(lp__node_of(x)) : x->grad;
+}
 
 static double element(const void* data, lp_dtype type, int64_t i) {
     switch (type) {

@@ -82,6 +82,7 @@ struct lp__node {
     lp__word* operand[2]; /* by lp__side: packed copies, made when first used */
     size_t operand_words[2];
     bool operand_valid[2]; /* they are of the numbers as they are now */
+    void* spent;           /* memory of a gradient that a step has used up: t.grad is then NULL */
     lp__arena* arena;      /* of the set */
     lp__node* tied_to;     /* the base of a tied use */
     lp__pending* pending;  /* of a tied use: gradients of rows, not added up yet; NULL: none ever */

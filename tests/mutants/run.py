@@ -25,6 +25,10 @@ ROWS, GATES, BLOCK_BACK = "src/kernels/transformer.inc", "src/kernels/gates.inc"
 # name, file, the text that is right (blanks and line breaks do not matter), the mistake, tests that should notice, and, if
 # one case is not enough, how many
 MUTANTS = [
+    ("a block adds to a gradient that a step has used up", BLOCK_BACK, ".accumulate = !fresh", ".accumulate = true",
+     ["train/trl_steps"]),
+    ("the head adds to a gradient that a step has used up", HEAD, "!s->fresh || step > 0", "true", ["train/trl_steps"]),
+    ("only the last rows of a head count", HEAD, "!s->fresh || step > 0", "!s->fresh", ["tensor/head"]),
     ("sign of the policy loss", LOSS,
      "lp_neg(t, lp_const_f32(t, n, 1, def->advantage))", "lp_const_f32(t, n, 1, def->advantage)",
      ["pg/trl", "pg/enumeration"]),

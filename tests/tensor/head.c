@@ -252,6 +252,37 @@ static void what_is_kept_changes_no_bit(void** state) {
 
 /* Without offsets every row is a step of its own: then any cut will do, the numbers are the same to
  * rounding. */
+/* What a step has used up is written over, not added to: rate 0 moves no weight, so the second
+ * gradient is the first. More rows than are summed at once. */
+static void gradients_after_a_step(void** state) {
+    (void)state;
+    enum { MANY_ROWS = 1200, FEW_WORDS = 40, NARROW = 9 };
+    const int64_t offsets[] = {0, 501, 501, MANY_ROWS};
+    const lp_head_def def = {.temperature = 1, .sequences = 3, .offsets = offsets};
+    for (int number = 0; number < 2; number++) {
+        head_rig r = head_rig_make(2, MANY_ROWS, FEW_WORDS, NARROW, number);
+        lp_optim_def sgd = lp_optim_def_default(LP_SGD);
+        sgd.learning_rate = 0;
+        lp_optim* optim;
+        assert_int_equal(lp_optim_create(r.params, &sgd, &optim), LP_OK);
+        float* log_prob = malloc(MANY_ROWS * sizeof *log_prob);
+        float* first = NULL;
+        for (int step = 0; step < 3; step++) {
+            pass(&r, &def, 0, MANY_ROWS, log_prob, NULL);
+            float* now = gradient(r.w);
+            if (first) assert_memory_equal(first, now, FEW_WORDS * NARROW * sizeof *now);
+            free(first);
+            first = now;
+            assert_int_equal(lp_optim_step(optim, NULL), LP_OK);
+            assert_true(lp_grad_at(r.w, 1, 1) == 0);
+            assert_true(step < 2 || lp_grad_f32(r.w)[1] == 0); /* it can be asked for */
+        }
+        assert_int_equal(lp_optim_step(optim, NULL), LP_OK); /* without a gradient: zero */
+        free(first), free(log_prob);
+        head_rig_free(&r);
+    }
+}
+
 static void rows_without_sequences(void** state) {
     (void)state;
     static const int64_t offsets[] = {0, 33, 70};
@@ -402,6 +433,7 @@ int main(void) {
         cmocka_unit_test(batches_change_no_bit),
         cmocka_unit_test(what_is_kept_changes_no_bit),
         cmocka_unit_test(rows_without_sequences),
+        cmocka_unit_test(gradients_after_a_step),
         cmocka_unit_test(half_precision),
         cmocka_unit_test(bad_definitions),
     };

@@ -324,7 +324,7 @@ static void savepoints(void** state) {
         for (int round = 0; round < 3;
              round++) { /* two steps; back; the same two; back; the same two */
             if (round == 0) {
-                memcpy(w->grad, grad, COLS * sizeof(float));
+                memcpy(lp_grad_f32(w), grad, COLS * sizeof(float));
                 assert_int_equal(lp_optim_step(optim, NULL), LP_OK);
                 assert_int_equal(lp_optim_savepoint(optim), LP_OK);
             } else {
@@ -332,7 +332,7 @@ static void savepoints(void** state) {
             }
             assert_packed_follows(ctx, w);
             for (int step = 0; step < 2; step++) {
-                memcpy(w->grad, grad, COLS * sizeof(float));
+                memcpy(lp_grad_f32(w), grad, COLS * sizeof(float));
                 lp_grad_f32(b)[0] = 1;
                 assert_int_equal(lp_optim_step(optim, NULL), LP_OK);
             }

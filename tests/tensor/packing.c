@@ -39,7 +39,7 @@ static rig rig_make(lp_optim_kind kind, int number, int isa) {
 
 static void draw_gradients(rig* r) {
     for (int i = 0; i < WEIGHTS; i++)
-        lp_rng_normal_f32(&r->rng, r->w[i]->grad, r->w[i]->rows * r->w[i]->cols);
+        lp_rng_normal_f32(&r->rng, lp_grad_f32(r->w[i]), r->w[i]->rows * r->w[i]->cols);
     bool fresh; /* memory for a tied gradient is there when it is first asked for */
     float* tied = lp__grad_raw(lp__node_of(r->tied), &fresh);
     assert_non_null(tied);
