@@ -178,8 +178,12 @@ MUTANTS = [
      ["train/grpo"]),
     ("no temperature in the log-probabilities", LOGP, "return logp == LP_LOGP_RAW || d->temperature == 0 ? 1.0 : d->temperature;",
      "return d->temperature == 0 || logp >= 0 ? 1.0 : d->temperature;", ["train/grpo", "train/trl_grpo_steps", "train/logp"]),
-    ("the raw convention divides by the temperature", LOGP, "logp == LP_LOGP_RAW || d->temperature == 0", "d->temperature == 0",
+    ("the raw convention divides by the temperature", LOGP, "logp == LP_LOGP_RAW || d->temperature == 0",
+     "(logp == LP_LOGP_RAW && d->top_k < 0) || d->temperature == 0", ["train/logp"]),
+    ("no log pi at temperature 0", LOGP, "logp == LP_LOGP_RAW || d->temperature == 0", "logp == LP_LOGP_RAW", ["train/logp"]),
+    ("tempered by a temperature of 0", LOGP, "logp == LP_LOGP_TEMPERED && d->temperature == 0", "logp == LP_LOGP_TEMPERED && d->temperature < 0",
      ["train/logp"]),
+    ("PPO generates without sets", "src/train/ppo.c", "def.keep_sets |= lp__logp_needs_sets(ppo->def.logp, &def);", "", ["train/logp"]),
     ("PPO learns from the whole vocabulary", "src/train/ppo.c", "ppo->pass.sets = def->logp == LP_LOGP_SAMPLED;", "", ["train/logp"]),
     ("GRPO learns from the whole vocabulary", "src/train/grpo.c", "grpo->pass.sets = def->logp == LP_LOGP_SAMPLED;", "", ["train/logp"]),
     ("every convention uses the sets", "src/train/grpo.c", "grpo->pass.sets = def->logp == LP_LOGP_SAMPLED;",
@@ -207,6 +211,9 @@ MUTANTS = [
      ["train/trl_steps"]),
     ("a reward of NaN is accepted", TRAIN, "if (!isfinite(scores[s]))", "if (!isfinite(scores[s]) && s < 0)",
      ["train/ppo"]),
+    # text
+    ("a padded embedding ends a run", "src/text/tokenizer.c", "if (skip_unknown && ids[i] >= t->size) continue;",
+     "if (skip_unknown && ids[i] > 1 << 30) continue;", ["text/tokenizer"]),
     # tensors
     ("gradients are not cleared after a step", OPTIM,
      "memset((char*)job->node->t.grad + (size_t)from * bytes, 0, (size_t)(to - from) * bytes);", "(void)bytes;",

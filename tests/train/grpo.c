@@ -428,7 +428,10 @@ static lp_status prepare(rig* r, int64_t iterations) {
     def.num_iterations = iterations;
     def.exact_kl = true;
     def.micro_batch_size = 5;
-    def.generate.top_k = iterations == 1 ? 20 : 0;
+    if (iterations == 1) { /* sets that take more than the arena of a pass has at first */
+        def.generate.top_k = 256;
+        def.micro_batch_size = SEQUENCES;
+    }
     lp_status status = LP_OK;
     if (!r->grpo) status = lp_grpo_create(r->model, r->policy, r->reference, &def, &r->grpo);
     while (status == LP_OK && r->prompts.count < PROMPTS)

@@ -525,6 +525,7 @@ static void bad_sets_are_refused(void** state) {
         set_up(&r, &w, &m);
         generate(&r);
         lp_generation* b = &r.batch;
+        assert_non_null(b->kept_offsets);
         const int64_t i = b->response_offsets[2] + 1, at = b->kept_offsets[i];
         const char* message = "kept set of response token 1 of sequence 2 ";
         int32_t *ids = b->kept.ids + at, own[4], own_token = b->responses.ids[i];
