@@ -82,9 +82,10 @@ static lp_status print_object(lp_ctx* ctx, const lp_generation* g, int64_t s, co
 static lp_status read_text(lp_ctx* ctx, const lp_model* model, const lp_generation* g, int64_t s,
                            lp_text* raw, lp_text* text) {
     raw->bytes = text->bytes = 0;
-    lp_status status = lp_tokenizer_decode(
-        lp_model_tokenizer(model), g->responses.ids + g->response_offsets[s],
-        g->response_offsets[s + 1] - g->response_offsets[s], LP_DECODE_SKIP_SPECIAL, raw);
+    lp_status status =
+        lp_tokenizer_decode(lp_model_tokenizer(model), g->responses.ids + g->response_offsets[s],
+                            g->response_offsets[s + 1] - g->response_offsets[s],
+                            LP_DECODE_SKIP_SPECIAL | LP_DECODE_SKIP_UNKNOWN, raw);
     const size_t bytes = g->text_bytes[s] >= 0 ? (size_t)g->text_bytes[s] : raw->bytes;
     if (status == LP_OK) status = lp_text_add_lossy(ctx, text, raw->data, bytes);
     return status;

@@ -51,6 +51,8 @@ static lp_grpo_def read_def(const lp_options* o) {
     d.generate.temperature = lp_options_real(o, "temperature");
     d.generate.top_k = lp_options_int(o, "top_k");
     d.generate.top_p = lp_options_real(o, "top_p");
+    d.generate.min_p = lp_options_real(o, "min_p");
+    d.logp = (lp_logp)lp_options_choice(o, "logp");
     return d;
 }
 

@@ -63,6 +63,13 @@ static lp_status read_def(const training* r, lp_ppo_def* d) {
     d->generate.temperature = lp_options_real(o, "temperature");
     d->generate.top_k = lp_options_int(o, "top_k");
     d->generate.top_p = lp_options_real(o, "top_p");
+    d->generate.min_p = lp_options_real(o, "min_p");
+    d->logp = (lp_logp)lp_options_choice(o, "logp");
+    if (d->logp == LP_LOGP_TEMPERED && d->generate.temperature == 0)
+        return lp_fail(
+            r->lm.ctx, LP_INVALID,
+            "--logp tempered divides logits by --temperature, which is 0: give a positive "
+            "one, or --logp sampled or raw");
     if (r->batch_size % d->mini_batch_size)
         return lp_fail(r->lm.ctx, LP_INVALID,
                        "--mini_batch_size %lld does not divide --batch_size %lld",

@@ -173,7 +173,10 @@ typedef struct lp_forecast {
 
 LP_API lp_forecast_def lp_forecast_def_default(void);
 /* The peak of memory before anything is loaded; a run is within a tenth of it. A program itself
- * takes some 20 MB more. LP_INVALID: a number out of range. */
+ * takes some 20 MB more. Kept sets (lp_generate_def.keep_sets) are not counted, because how many
+ * tokens top_p and min_p leave depends on the model: 20 bytes for each new token of a batch, and
+ * twice 4 for each entry of its set, in the generator and in the result. LP_INVALID: a number out
+ * of range. */
 LP_API lp_status lp_model_forecast(const lp_model* model, const lp_forecast_def* def,
                                    lp_forecast* forecast);
 
@@ -205,7 +208,9 @@ typedef struct lp_generate_def {
     const char* const* stop; /* [stop_count]: a response ends with the token that completes one of
                                 these strings, UTF-8 of 1 .. 1,024 bytes, in its text, control
                                 tokens left out. Its tokens are kept, see text_bytes */
-    bool keep_sets; /* false; the result has for each token which tokens it was drawn from */
+    bool keep_sets; /* false; the result has for each token which tokens it was drawn from: four
+                       bytes an id, of the tokens that are kept or of those that are left out,
+                       whichever are fewer */
     int64_t
         batch_size; /* 0; sequences computed at a time, up to 2^16, one that ends making room for
                        the next; 0: 64, or as many as 1 GiB of cache holds. It changes no bit */
@@ -232,8 +237,9 @@ typedef struct lp_generation {
     lp_finish* finish; /* [sequences] */
     int64_t* text_bytes; /* [sequences]: a response that a stop string ended has so many bytes of
                             text, control tokens left out, before that string; -1: no string did */
-    /* The tokens that response token i was drawn from, rising, are kept.ids kept_offsets[i] ..
-     * kept_offsets[i+1]-1; none: the whole vocabulary. As lp_head_def has them. */
+    /* The set of tokens that response token i was drawn from, as lp_head_def has it: entries
+     * kept.ids kept_offsets[i] .. kept_offsets[i+1]-1, which are its ids, rising, or as -1 - id
+     * those that are left out, if these are fewer; none: the whole vocabulary. */
     int64_t* kept_offsets; /* [response_offsets[sequences] + 1]; NULL without keep_sets */
     lp_token_list kept;
     int64_t sequence_room, token_room, kept_room; /* private: what the arrays have room for */

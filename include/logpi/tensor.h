@@ -268,9 +268,11 @@ typedef struct lp_head_def {
      * into batches, and costs half. NULL: every row is a step of its own. */
     int64_t sequences;
     const int64_t* offsets;
-    /* Row i is renormalised on the tokens kept[kept_offsets[i] .. kept_offsets[i+1]-1], which rise
-     * and contain the target (top-k, top-p, ...); none: on the whole vocabulary. They are constants
-     * of the gradient. NULL: all rows are of the whole vocabulary. Float tapes only. */
+    /* Row i is renormalised on a set of tokens with the target (top-k, top-p, ...), told by the
+     * entries kept[kept_offsets[i] .. kept_offsets[i+1]-1]: these ids, rising; or, where the first
+     * is negative, all but those that stand there as -1 - id, the ids rising; none: the whole
+     * vocabulary. Sets are constants of the gradient, and a set has the same bits however it is
+     * told. NULL: all rows are of the whole vocabulary. */
     const int64_t* kept_offsets;
     const int32_t* kept;
 } lp_head_def;

@@ -119,10 +119,15 @@ LP_API lp_status lp_tokenizer_encode(const lp_tokenizer* tokenizer, const char* 
 
 typedef enum lp_decode_flag {
     LP_DECODE_SKIP_SPECIAL = 1, /* leave control tokens out */
-    LP_DECODE_LOSSY = 2 /* U+FFFD for what is not UTF-8; without it the bytes come as they are */
+    LP_DECODE_LOSSY = 2, /* U+FFFD for what is not UTF-8; without it the bytes come as they are.
+                            It implies the next */
+    LP_DECODE_SKIP_UNKNOWN = 4 /* leave out ids of lp_tokenizer_size and above, which a model whose
+                                  embedding has more rows than its vocabulary (Qwen2) may sample,
+                                  as transformers does */
 } lp_decode_flag;
 
-/* Appends the text of n ids to text. LP_INVALID: an id out of range. */
+/* Appends the text of n ids to text. LP_INVALID: an id is negative, or out of range and not left
+ * out. */
 LP_API lp_status lp_tokenizer_decode(const lp_tokenizer* tokenizer, const int32_t* ids, int64_t n,
                                      unsigned flags, lp_text* text);
 

@@ -199,6 +199,27 @@ LP_API void lp_prompts_free(lp_ctx* ctx, lp_prompts* prompts);
  * terminated, without special tokens. */
 LP_API double lp_reward_contains(const char* text, const char* word);
 
+/* ---- log pi of language models --------------------------------------------------------------- */
+
+/* Of which distribution log pi(token) is, of the new, the old and the reference policy alike: in
+ * losses, ratios, estimates of the KL (k1, k2, k3) and the entropy of the metrics. The KL over the
+ * whole vocabulary (LP_KL_FULL, exact_kl) is always at temperature 1. From the whole softmax at
+ * temperature 1, the defaults of lp_generate_def, all three are one.
+ *
+ * Only of the distribution that was sampled from is E[grad log pi] = 0, and the expected update the
+ * gradient of the expected reward (Williams 1992, theorem 1): the others learn off-policy, by as
+ * much as sampling departs from them, with no ratio that corrects it. */
+typedef enum lp_logp {
+    LP_LOGP_SAMPLED,  /* what the token was drawn from: softmax(z / temperature), renormalised on
+                         the tokens that top_k, top_p, min_p, min_new_tokens and suppress_tokens
+                         left (lp_generation.kept), which are constants of the gradient. At
+                         temperature 0, where the token has probability 1, it is as at temperature
+                         1, as in lp_generation.log_probs */
+    LP_LOGP_TEMPERED, /* softmax(z / temperature) over the whole vocabulary: TRL 1.x's GRPOTrainer.
+                         Not at temperature 0 */
+    LP_LOGP_RAW       /* softmax(z): TRL 0.11.4's PPOTrainer */
+} lp_logp;
+
 /* ---- PPO: TRL 0.11.4's PPOTrainer ------------------------------------------------------------ */
 
 typedef enum lp_value_init {
@@ -231,9 +252,10 @@ typedef struct lp_ppo_def {
     int64_t micro_batch_size;  /* sequences computed at a time; 0: as many as make about 512 tokens.
                                   It changes no  bit of the result */
     uint64_t seed;
-    lp_generate_def generate; /* seed and round are set by the trainer. Log-probabilities in the
-                                 loss are those of the whole softmax at temperature 1, as TRL's:
-                                 with other sampling settings learning is off-policy by that much */
+    lp_logp logp; /* LP_LOGP_SAMPLED; TRL's is LP_LOGP_RAW, another one as soon as sampling is not
+                     from the whole softmax at temperature 1 */
+    lp_generate_def generate; /* seed and round are set by the trainer, and keep_sets where logp
+                                 needs them */
 } lp_ppo_def;
 
 LP_API lp_ppo_def lp_ppo_def_default(void);
@@ -278,7 +300,8 @@ LP_API lp_ppo_def lp_ppo_def_default(void);
     X(reward_std, "env/reward_std", "its standard deviation, ddof 1")                              \
     X(grad_norm, "grad_norm", "gradient norm before clipping, mean over optimizer steps")          \
     X(ratio_max_dev, "ratio_max_dev",                                                              \
-      "largest |ratio - 1| of sampling and learning before the first update: 0")                   \
+      "largest |ratio - 1| of sampling and learning before the first update: 0; NaN: logp is not " \
+      "of what was sampled from, or the batch has no log_probs")                                   \
     X(skipped, "ppo/skipped_minibatches", "minibatches over ratio_threshold")                      \
     X(time_generate, "time/ppo/generate", "seconds of the last lp_ppo_generate")                   \
     X(time_forward, "time/ppo/forward_pass",                                                       \
@@ -303,7 +326,8 @@ typedef struct lp_ppo lp_ppo;
 /* A trainer of `policy` (trainable) with the frozen reference `reference`; model and both must
  * outlive it. The policy gains the value head v_head.summary.weight [1, width] and .bias [1, 1];
  * one that it has already goes on as it is. Adam starts anew. LP_INVALID: a value of def is out of
- * range; LP_NOMEM. It dies with its context, or by lp_ppo_destroy (NULL allowed). */
+ * range, or LP_LOGP_TEMPERED is wanted at temperature 0; LP_NOMEM. It dies with its context, or by
+ * lp_ppo_destroy (NULL allowed). */
 LP_API lp_status lp_ppo_create(const lp_model* model, lp_weights* policy,
                                const lp_weights* reference, const lp_ppo_def* def, lp_ppo** ppo);
 LP_API void lp_ppo_destroy(lp_ppo* ppo);
@@ -317,7 +341,9 @@ LP_API lp_status lp_ppo_generate(lp_ppo* ppo, const lp_prompts* prompts, lp_gene
  * NULL: drawn from the seed. metrics may be NULL; it is written on success only. A step is whole or
  * leaves no trace: on failure weights, optimizer and coefficients are, bit for bit, what they were.
  * LP_NONFINITE: a score, or a gradient of one of the updates. LP_CANCELLED, LP_NOMEM. LP_INVALID:
- * the batch is empty, mini_batch_size does not divide it, or a response is empty. */
+ * the batch is empty, mini_batch_size does not divide it, or a response is empty; with
+ * LP_LOGP_SAMPLED, a kept set is none, or there are none though the settings limit what is drawn:
+ * log pi cannot be known then. Sets that a batch brings are used whatever the settings are. */
 LP_API lp_status lp_ppo_step(lp_ppo* ppo, const lp_generation* batch, const double* scores,
                              const int32_t* permutations, lp_ppo_metrics* metrics);
 
@@ -363,10 +389,11 @@ typedef struct lp_grpo_def {
     int64_t micro_batch_size; /* sequences computed at a time; 0: as many as make about 512 tokens.
                                  It changes no bit of the result */
     uint64_t seed;
+    lp_logp logp; /* LP_LOGP_SAMPLED; TRL's is LP_LOGP_TEMPERED, another one as soon as top_k,
+                     top_p, min_p, min_new_tokens or suppress_tokens leave tokens out */
     lp_generate_def generate; /* max_new_tokens (TRL's max_completion_length) is 512; seed, round
-                                 and first_index are set by the trainer. Log-probabilities in the
-                                 loss are those of softmax(logits / temperature), as TRL's; with
-                                 top_k, top_p or min_new_tokens sampling is from less than that */
+                                 and first_index are set by the trainer, and keep_sets where logp
+                                 needs them */
 } lp_grpo_def;
 
 LP_API lp_grpo_def lp_grpo_def_default(void);
@@ -401,8 +428,8 @@ LP_API lp_grpo_def lp_grpo_def_default(void);
     X(clip_high_max, "clip_ratio/high_max", "largest such share of a completion")                  \
     X(clip_region_mean, "clip_ratio/region_mean", "share of tokens clipped at either side")        \
     X(ratio_max_dev, "ratio_max_dev",                                                              \
-      "largest |ratio - 1| of sampling and learning before the first update: 0; NaN: the batch "   \
-      "was not drawn from the whole softmax")                                                      \
+      "largest |ratio - 1| of sampling and learning before the first update: 0; NaN: logp is not " \
+      "of what was sampled from, or the batch has no log_probs")                                   \
     X(time_generate, "time/generate", "seconds of the last lp_grpo_generate")                      \
     X(time_reference, "time/reference", "seconds for the reference")                               \
     X(time_train, "time/train", "seconds for all updates")                                         \
@@ -441,12 +468,14 @@ LP_API lp_status lp_grpo_generate(lp_grpo* grpo, const lp_prompts* prompts, lp_g
  * metrics may be NULL; it is written on success only. A step is whole or leaves no trace: on
  * failure weights and optimizer are, bit for bit, what they were. LP_NONFINITE: a reward, or a
  * gradient of one of the updates. LP_CANCELLED, LP_NOMEM. LP_INVALID: the batch is empty or not
- * made of whole groups, a response is empty, or per_device_train_batch_size does not divide it. */
+ * made of whole groups, a response is empty, or per_device_train_batch_size does not divide it; and
+ * kept sets as in lp_ppo_step. */
 LP_API lp_status lp_grpo_step(lp_grpo* grpo, const lp_generation* batch, const double* rewards,
                               lp_grpo_metrics* metrics);
 
 /* What the last step saw, in its batch's order, borrowed until the next: advantages [sequences],
- * and per response token the log-probabilities at sampling and of the reference (NULL: none). */
+ * and per response token the log-probabilities at sampling and of the reference (NULL: none), as
+ * logp has them. */
 typedef struct lp_grpo_dists {
     int64_t sequences, tokens;
     const double* advantages;

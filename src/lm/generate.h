@@ -40,7 +40,7 @@ struct lp_generator {
     lp_kv* cache;       /* NULL before the first run */
     char* block;        /* all arrays of a run, see lay_out */
     size_t room;        /* its bytes */
-    lp_token_list pool; /* kept sets as they came, the size of each before its ids */
+    lp_token_list pool; /* kept sets as they came, the number of entries before those of each */
     /* the run at hand */
     const lp_weights* weights;
     const lp_generate_def* def;

@@ -143,8 +143,7 @@ lp__drawn lp__sampler_draw(const lp__sampler* s, float* z, int64_t banned_count,
     const int64_t at =
         greedy ? kernels->find(n, x, max) : invert(kernels, n, e, lp_rng_uniform(rng), w.sums);
     lp__drawn drawn = {.token = gathered ? w.ids[at] : (int32_t)at,
-                       .kept = n < s->vocab ? (int32_t)n : 0,
                        .log_prob = (float)((double)x[at] - lse)};
-    if (drawn.kept > 0) memcpy(z, w.ids, (size_t)n * sizeof *w.ids);
+    if (n < s->vocab) drawn.kept = (int32_t)lp__kept_write(n, w.ids, s->vocab, (int32_t*)(void*)z);
     return drawn;
 }

@@ -12,9 +12,9 @@ typedef struct lp__sampler {
     int64_t top_k;
 } lp__sampler;
 
-/* A drawn token, the log of its probability on the kept set S, and the size of S, whose ids,
- * rising, have then replaced the logits; 0: S is the whole vocabulary. token -1: a logit is NaN or
- * +inf, or none is finite. */
+/* A drawn token, the log of its probability on the kept set S, and how many entries tell S, as
+ * lp_head_def has them; they have then replaced the logits. 0: S is the whole vocabulary. token -1:
+ * a logit is NaN or +inf, or none is finite. */
 typedef struct lp__drawn {
     int32_t token, kept;
     float log_prob;

@@ -105,6 +105,14 @@ static lp_tensor head_logp_case(lp_tape* t, const lp_tensor* in) {
     return lp_head_logp(t, in[0], in[1], lp_const_i32(t, 3, 1, target), 0.7, NULL);
 }
 
+/* a set that is listed, one told by what it lacks, and the whole vocabulary */
+static lp_tensor head_logp_kept_case(lp_tape* t, const lp_tensor* in) {
+    static const int32_t target[] = {4, 0, 2}, kept[] = {1, 4, 5, 69, -1 - 1, -1 - 33, -1 - 69};
+    static const int64_t offsets[] = {0, 4, 7, 7};
+    const lp_head_def def = {.temperature = 0.7, .kept_offsets = offsets, .kept = kept};
+    return lp_head(t, in[0], in[1], lp_const_i32(t, 3, 1, target), &def, NULL);
+}
+
 /* 39 numbers are two vectors and a rest, on every instruction set */
 /* two layers; the second has half of the first one's bias */
 static lp_tensor mlp_case_of(lp_tape* t, const lp_tensor* in, lp_activation activation,
@@ -176,6 +184,7 @@ static const lp_gradcheck_case cases[] = {
     {"swiglu of one input", 1, {{5, 7}}, -2, 2, swiglu_self_case},
     {"attention of a prefix", 3, {{5, 8}, {5, 4}, {5, 4}}, -1, 1, attention_prefix_case},
     {"head_logp", 2, {{3, 20}, {70, 20}}, -1, 1, head_logp_case},
+    {"head_logp/kept", 2, {{3, 20}, {70, 20}}, -1, 1, head_logp_kept_case},
     {"mlp", 4, {{5, 3}, {4, 3}, {1, 4}, {4, 4}}, -1, 1, mlp_case},
     {"mlp/relu", 4, {{5, 3}, {4, 3}, {1, 4}, {4, 4}}, -1, 1, mlp_relu_case},
     {"mlp/tiles", 4, {{150, 3}, {19, 3}, {1, 19}, {19, 19}}, -1, 1, mlp_case}, /* three, the last

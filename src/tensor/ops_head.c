@@ -6,7 +6,8 @@
  *
  * Backward takes p from where forward kept it, up to KEPT_BYTES, and computes it again beyond that:
  * the same bits, since p is rounded to the number format either way. A row may have a kept set S of
- * tokens: p is then renormalised on S, and zero elsewhere. */
+ * tokens: p is then renormalised on S, and zero elsewhere. S is gathered by rising id, as the
+ * sampler does it, so that both find the same bits. */
 #include "tensor/tape.h"
 
 enum {
@@ -61,7 +62,7 @@ typedef struct head_job {
 /* ---- a row of logits ---------------------------------------------------------------------------
  */
 
-/* The tokens that row keeps; NULL: all. */
+/* The entries of the set that row keeps; NULL: all. */
 static const int32_t* kept_of(const head_state* s, int64_t row, int64_t* n) {
     if (!s->kept_offsets) return NULL;
     *n = s->kept_offsets[row + 1] - s->kept_offsets[row];
@@ -77,9 +78,8 @@ static int64_t choose(const head_job* job, int64_t row, float* z, float* scratch
         job->kernels->scale(job->vocab, (float)(1.0 / job->s->temperature), z);
     *x = z;
     if (!kept) return job->vocab;
-    for (int64_t i = 0; i < n; i++) scratch[i] = z[kept[i]];
     *x = scratch;
-    return n;
+    return lp__kept_gather(n, kept, job->vocab, z, scratch);
 }
 
 /* p, words, from e^(x - max) and their sum; z is used up. */
@@ -88,8 +88,7 @@ static void spread(const head_job* job, int64_t row, const float* e, double sum,
     int64_t n = job->vocab;
     const int32_t* kept = kept_of(job->s, row, &n);
     if (kept) {
-        memset(z, 0, (size_t)job->vocab * sizeof *z);
-        for (int64_t i = 0; i < n; i++) z[kept[i]] = e[i];
+        lp__kept_scatter(n, kept, job->vocab, e, z);
         e = z;
     }
     job->format->store_scaled(job->vocab, (float)(1.0 / sum), e, p);
@@ -384,28 +383,39 @@ static void head_backward(lp__node* node) {
 
 /* ---- the reference, in double ---------------------------------------------------------------- */
 
+/* Row i of the logits, -inf outside of its kept set; returns lse(z). */
+static double logits_f64(const lp__node* node, int64_t i, double* z) {
+    const head_state* s = node->attr.state;
+    const int64_t vocab = node->in[1]->t.rows, d = node->in[1]->t.cols;
+    const double *h = (const double*)node->in[0]->t.data + i * d, *w = node->in[1]->t.data;
+    int64_t n = 0;
+    const int32_t* kept = kept_of(s, i, &n);
+    const bool listed = kept && kept[0] >= 0; /* else all but those that are told */
+    double max = -(double)INFINITY, sum = 0;
+    for (int64_t j = 0, at = 0; j < vocab; j++) {
+        const bool told = kept && at < n && j == (listed ? kept[at] : -1 - kept[at]);
+        at += told;
+        z[j] = told == listed ? 0 : -(double)INFINITY;
+        for (int64_t l = 0; l < d; l++) z[j] += h[l] * w[j * d + l] / s->temperature;
+        max = z[j] > max ? z[j] : max;
+    }
+    for (int64_t j = 0; j < vocab; j++) sum += exp(z[j] - max);
+    return max + log(sum);
+}
+
 static void head_forward_f64(lp__node* node) {
     const head_state* state = node->attr.state;
-    const double *h = node->in[0]->t.data, *w = node->in[1]->t.data;
     const int32_t* target = node->in[2]->t.data;
-    const int64_t vocab = node->in[1]->t.rows, d = node->in[1]->t.cols;
+    const int64_t vocab = node->in[1]->t.rows;
     double* z = lp__tape_alloc(node->tape, (size_t)vocab * sizeof *z);
     if (!z) return;
     for (int64_t i = 0; i < node->t.rows; i++) {
-        double max = -(double)INFINITY, sum = 0, expected = 0;
-        for (int64_t j = 0; j < vocab; j++) {
-            z[j] = 0;
-            for (int64_t l = 0; l < d; l++)
-                z[j] += h[i * d + l] * w[j * d + l] / state->temperature;
-            max = z[j] > max ? z[j] : max;
-        }
-        for (int64_t j = 0; j < vocab; j++) {
-            sum += exp(z[j] - max);
-            expected += exp(z[j] - max) * z[j];
-        }
-        const double lse = max + log(sum);
+        const double lse = logits_f64(node, i, z);
+        double entropy = 0;
+        for (int64_t j = 0; j < vocab; j++)
+            if (z[j] > -(double)INFINITY) entropy -= exp(z[j] - lse) * (z[j] - lse);
         ((double*)node->t.data)[i] = z[target[i]] - lse;
-        if (state->entropy) state->entropy[i] = (float)(lse - expected / sum);
+        if (state->entropy) state->entropy[i] = (float)entropy;
     }
 }
 
@@ -418,17 +428,10 @@ static void head_backward_f64(lp__node* node) {
     double* z = lp__tape_alloc(node->tape, (size_t)vocab * sizeof *z);
     if (!z) return;
     for (int64_t i = 0; i < node->t.rows; i++) {
-        double max = -(double)INFINITY, sum = 0;
-        for (int64_t j = 0; j < vocab; j++) {
-            z[j] = 0;
-            for (int64_t l = 0; l < d; l++)
-                z[j] += h[i * d + l] * w[j * d + l] / state->temperature;
-            max = z[j] > max ? z[j] : max;
-        }
-        for (int64_t j = 0; j < vocab; j++) sum += exp(z[j] - max);
+        const double lse = logits_f64(node, i, z);
         for (int64_t j = 0; j < vocab; j++) {
             const double dz =
-                dy[i] * ((j == target[i] ? 1.0 : 0.0) - exp(z[j] - max) / sum) / state->temperature;
+                dy[i] * ((j == target[i] ? 1.0 : 0.0) - exp(z[j] - lse)) / state->temperature;
             for (int64_t l = 0; l < d; l++) {
                 if (dh) dh[i * d + l] += dz * w[j * d + l];
                 if (dw) dw[j * d + l] += dz * h[i * d + l];
@@ -444,20 +447,14 @@ const lp__op lp__op_head_logp = {
     .index = 2,
 };
 
-/* Whether every row's kept set is one of tokens of the vocabulary, rising, with its target. */
+/* Whether every row's kept set is one of tokens of the vocabulary, in order, with its target. */
 static bool kept_ok(lp_tape* t, const lp_head_def* def, lp_tensor target, int64_t vocab) {
     if (!def->kept_offsets) return true;
-    bool ok = def->kept != NULL && t->type == LP_F32;
+    bool ok = def->kept != NULL;
     for (int64_t row = 0; ok && row < target->rows; row++) {
         const int64_t from = def->kept_offsets[row], to = def->kept_offsets[row + 1];
-        bool found = from == to;
-        ok = from <= to;
-        for (int64_t i = from; ok && i < to; i++) {
-            ok = def->kept[i] >= 0 && def->kept[i] < vocab &&
-                 (i == from || def->kept[i - 1] < def->kept[i]);
-            found |= def->kept[i] == ((const int32_t*)target->data)[row];
-        }
-        ok = ok && found;
+        ok = from <= to &&
+             lp__kept_ok(to - from, def->kept + from, vocab, ((const int32_t*)target->data)[row]);
     }
     return LP__REQUIRE(t->ctx, ok,
                        "a kept set has tokens of the vocabulary, rising, and the target");

@@ -183,4 +183,17 @@ typedef struct lp__row_stats {
 lp__row_stats lp__logits_stats(const struct lp__kernels* kernels, int64_t n, const float* z,
                                float* scratch);
 
+/* ---- kept sets: n entries, see lp_head_def ------------------------------------------------------
+ */
+
+/* Whether they tell a set of tokens of the vocabulary, in order, with the target. */
+bool lp__kept_ok(int64_t n, const int32_t* kept, int64_t vocab, int32_t target);
+/* Puts the numbers of the set's tokens at the front of x, by rising id, and back, zero elsewhere: z
+ * [vocab]. Gathering returns how many they are; there is at least one entry. */
+int64_t lp__kept_gather(int64_t n, const int32_t* kept, int64_t vocab, const float* z, float* x);
+void lp__kept_scatter(int64_t n, const int32_t* kept, int64_t vocab, const float* x, float* z);
+/* Tells the set ids[0..n), rising, of less than the whole vocabulary in the fewer entries: at most
+ * half as many as the vocabulary has. They may not overlap ids; returns how many there are. */
+int64_t lp__kept_write(int64_t n, const int32_t* ids, int64_t vocab, int32_t* kept);
+
 #endif

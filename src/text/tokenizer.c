@@ -274,7 +274,9 @@ const char* lp_tokenizer_spelling(const lp_tokenizer* t, int32_t id) {
 
 static lp_status decode_raw(const lp_tokenizer* t, const int32_t* ids, int64_t n, unsigned flags,
                             lp_text* out) {
+    const bool skip_unknown = flags & (LP_DECODE_SKIP_UNKNOWN | LP_DECODE_LOSSY);
     for (int64_t i = 0; i < n; i++) {
+        if (skip_unknown && ids[i] >= t->size) continue;
         if (!in_range(t, ids[i])) {
             return lp_fail(t->ctx, LP_INVALID, "token %lld is %d; the vocabulary has 0 to %d",
                            (long long)i, ids[i], t->size - 1);

@@ -45,7 +45,7 @@ static lp_status check_def(lp_ctx* ctx, const lp_grpo_def* d, const lp_weights* 
     if (status == LP_OK && !reference && (d->beta > 0 || d->exact_kl))
         return lp_fail(ctx, LP_INVALID, "beta %g%s needs a reference policy", d->beta,
                        d->exact_kl ? " with the exact KL" : "");
-    return status;
+    return status == LP_OK ? lp__logp_check_def(ctx, d->logp, &d->generate) : status;
 }
 
 lp_status lp_grpo_create(const lp_model* model, lp_weights* policy, const lp_weights* reference,
@@ -64,7 +64,8 @@ lp_status lp_grpo_create(const lp_model* model, lp_weights* policy, const lp_wei
     grpo->pass.micro_batch_size = def->micro_batch_size;
     if (status == LP_OK) lp_tape_recompute(grpo->pass.tape, def->recompute);
     grpo->pass.group = def->num_generations;
-    grpo->pass.temperature = def->generate.temperature;
+    grpo->pass.temperature = lp__logp_temperature(def->logp, &def->generate);
+    grpo->pass.sets = def->logp == LP_LOGP_SAMPLED;
     if (status == LP_OK) status = lp_generator_create(model, &grpo->generator);
     lp_optim_def adamw = lp_optim_def_default(LP_ADAMW);
     adamw.learning_rate = def->learning_rate;
@@ -144,6 +145,7 @@ lp_status lp_grpo_generate(lp_grpo* grpo, const lp_prompts* prompts, lp_generati
     def.seed = grpo->def.seed;
     def.round = grpo->rounds;
     def.first_index = 0;
+    def.keep_sets |= lp__logp_needs_sets(grpo->def.logp, &def);
     lp_status status = repeat(grpo, prompts);
     if (status == LP_OK)
         status = lp_generator_run(grpo->generator, grpo->policy, &def, grpo->repeated.count,

@@ -68,7 +68,7 @@ static lp_status check_batch(const lp_grpo* g, const lp_generation* b, const dou
                            "sequence %lld has another prompt than the first of its group of %lld",
                            (long long)s, (long long)d->num_generations);
     }
-    return LP_OK;
+    return lp__logp_check_batch(&g->pass, d->logp, &d->generate, b);
 }
 
 /* Advantages and weights of the tokens. */
@@ -137,9 +137,7 @@ typedef struct update {
  * it came with the batch it is the same number, and is compared. */
 static void remember(update* u, const lp__part* part, lp_tensor log_prob, float* old) {
     if (u->sampled) {
-        for (int64_t i = 0; i < part->rows; i++)
-            u->max_dev =
-                fmax(u->max_dev, fabs(exp((double)lp_f32(log_prob)[i] - (double)old[i]) - 1.0));
+        u->max_dev = fmax(u->max_dev, lp__ratio_dev(part->rows, lp_f32(log_prob), old));
     } else {
         memcpy(old, lp_f32(log_prob), (size_t)part->rows * sizeof *old);
         lp__part_scatter(part, old, u->grpo->old_log_prob);
@@ -216,7 +214,7 @@ static lp_status one_update(lp_grpo* g, const lp_generation* b, int64_t iteratio
 static lp_status updates(lp_grpo* g, const lp_generation* b, lp_grpo_metrics* m) {
     const lp_grpo_def* d = &g->def;
     const bool several = d->num_iterations > 1;
-    const bool sampled = b->log_probs && lp__draws_from_all(&d->generate);
+    const bool sampled = b->log_probs && lp__logp_was_sampled(d->logp, &d->generate);
     const int64_t n = b->response_offsets[b->sequences];
     if (sampled) {
         memcpy(g->old_log_prob, b->log_probs, (size_t)n * sizeof *b->log_probs);

@@ -63,12 +63,23 @@ static void add_piece(lp__part* part, int64_t prefix, const int32_t* tokens, int
     lengthen_piece(part, tokens, count);
 }
 
+/* The kept sets of r response tokens, from `first` on, become those of the rows from `row` on. */
+static void add_sets(lp__part* part, const lp_generation* b, int64_t row, int64_t first,
+                     int64_t r) {
+    const int64_t *from = b->kept_offsets + first, at = part->kept_offsets[row];
+    if (from[r] > from[0])
+        memcpy(part->kept + at, b->kept.ids + from[0],
+               (size_t)(from[r] - from[0]) * sizeof *part->kept);
+    for (int64_t j = 1; j <= r; j++) part->kept_offsets[row + j] = at + from[j] - from[0];
+}
+
 /* The input of a sequence is its query and its response but for the last token, which predicts
  * nothing. The last token of the query predicts the first of the response. */
 static void fill_part(const lp__pass* pass, const lp_generation* b, const int32_t* list,
                       lp__part* part) {
     int64_t row = 0, prompt = -1;
     part->offsets[0] = part->row_offsets[0] = 0;
+    if (part->kept_offsets) part->kept_offsets[0] = 0;
     for (int64_t i = 0; i < part->sequences; i++) {
         const int64_t r = response_length(b, list[i]);
         const int32_t* response = b->responses.ids + b->response_offsets[list[i]];
@@ -89,6 +100,7 @@ static void fill_part(const lp__pass* pass, const lp_generation* b, const int32_
         }
         part->first[i] = b->response_offsets[list[i]];
         part->count[i] = r;
+        if (part->kept_offsets) add_sets(part, b, row, part->first[i], r);
         row += r;
         part->row_offsets[i + 1] = row;
     }
@@ -96,10 +108,13 @@ static void fill_part(const lp__pass* pass, const lp_generation* b, const int32_
 
 static lp_status part_build(lp__pass* pass, const lp_generation* b, const int32_t* list,
                             int64_t count, lp__part* part) {
-    int64_t tokens = 0, rows = 0;
+    int64_t tokens = 0, rows = 0, entries = 0;
     for (int64_t i = 0; i < count; i++) {
         tokens += query_length(b, list[i]) + response_length(b, list[i]) - 1;
         rows += response_length(b, list[i]);
+        if (pass->sets && b->kept_offsets)
+            entries += b->kept_offsets[b->response_offsets[list[i] + 1]] -
+                       b->kept_offsets[b->response_offsets[list[i]]];
     }
     lp__arena* arena = &pass->arena;
     lp__arena_reset(arena);
@@ -112,8 +127,13 @@ static lp_status part_build(lp__pass* pass, const lp_generation* b, const int32_
     part->tokens = lp__arena_alloc(arena, (size_t)tokens * sizeof(int32_t));
     part->row = lp__arena_alloc(arena, (size_t)rows * sizeof(int32_t));
     part->target = lp__arena_alloc(arena, (size_t)rows * sizeof(int32_t));
+    if (entries > 0) {
+        part->kept_offsets = lp__arena_alloc(arena, (size_t)(rows + 1) * sizeof(int64_t));
+        part->kept = lp__arena_alloc(arena, (size_t)entries * sizeof(int32_t));
+    }
     if (!part->offsets || !part->prefix || !part->row_offsets || !part->first || !part->count ||
-        !part->tokens || !part->row || !part->target)
+        !part->tokens || !part->row || !part->target ||
+        (entries > 0 && (!part->kept_offsets || !part->kept)))
         return LP_NOMEM;
     fill_part(pass, b, list, part);
     return LP_OK;
@@ -153,7 +173,9 @@ lp__said lp__part_forward(lp__pass* pass, const lp_weights* weights, const lp__p
     lp_tensor* entropy = ask & LP__ASK_ENTROPY ? &said.entropy : NULL;
     const lp_head_def head = {.temperature = pass->temperature,
                               .sequences = part->sequences,
-                              .offsets = part->row_offsets};
+                              .offsets = part->row_offsets,
+                              .kept_offsets = part->kept_offsets,
+                              .kept = part->kept};
     said.log_prob = lp_model_score(t, weights, said.states, target, &head, entropy);
     if (ask & LP__ASK_VALUE)
         said.value = lp_linear(t, said.states, pass->value_weight, pass->value_bias);
@@ -212,9 +234,4 @@ bool lp__grow_floats(lp_ctx* ctx, float** array, int64_t n) {
     float* bigger = lp__realloc(ctx, *array, (size_t)n * sizeof **array);
     if (bigger) *array = bigger;
     return bigger != NULL;
-}
-
-bool lp__draws_from_all(const lp_generate_def* d) {
-    return d->top_k == 0 && d->top_p >= 1.0 && d->min_p == 0 && d->min_new_tokens == 0 &&
-           d->suppress_count == 0;
 }

@@ -16,6 +16,7 @@ typedef struct lp__pass {
     int64_t group; /* sequences with one prompt, which follow each other in every list; the prompt is
                       computed once for all, and a group is never cut. 1: each has its own */
     double temperature;       /* that logits are divided by */
+    bool sets;                /* log pi is on the kept sets of the batch, if it has any */
     lp_tensor value_weight, value_bias; /* of the value head; NULL: there is none */
 } lp__pass;
 
@@ -30,6 +31,8 @@ typedef struct lp__part {
     int64_t* first; /* [sequences]: first entry of each response in arrays of the whole batch */
     int64_t* count; /* [sequences]: its tokens */
     int64_t* row_offsets; /* [sequences + 1]: into rows */
+    int64_t* kept_offsets; /* [rows + 1]: see lp_head_def; NULL: all rows have the vocabulary */
+    int32_t* kept;
 } lp__part;
 
 /* What a model says about the response tokens of a part, [rows, 1], and the states it says it from,
@@ -68,8 +71,20 @@ float* lp__part_gather(lp__pass* pass, const lp__part* part, const float* from);
 /* Room for n numbers in an array of a trainer; false: out of memory, the array stays. */
 bool lp__grow_floats(lp_ctx* ctx, float** array, int64_t n);
 
-/* Whether responses are drawn from the whole softmax, so that the log-probabilities that come with
- * them are those of learning. */
-bool lp__draws_from_all(const lp_generate_def* def);
+/* ---- what log pi is of: see lp_logp; in logp.c ----------------------------------------------- */
+
+/* LP_INVALID: no such convention, or one that the temperature has no distribution for. */
+lp_status lp__logp_check_def(lp_ctx* ctx, lp_logp logp, const lp_generate_def* def);
+/* What logits are divided by. */
+double lp__logp_temperature(lp_logp logp, const lp_generate_def* def);
+/* Whether generation must tell the sets that it draws from. */
+bool lp__logp_needs_sets(lp_logp logp, const lp_generate_def* def);
+/* Whether the log-probabilities that come with a batch are those of learning. */
+bool lp__logp_was_sampled(lp_logp logp, const lp_generate_def* def);
+/* LP_INVALID: the batch lacks sets that are needed, or what it has are none. */
+lp_status lp__logp_check_batch(const lp__pass* pass, lp_logp logp, const lp_generate_def* def,
+                               const lp_generation* batch);
+/* The largest |ratio - 1| of n tokens. */
+double lp__ratio_dev(int64_t n, const float* log_prob, const float* old_log_prob);
 
 #endif

@@ -47,7 +47,8 @@ static lp_status check_def(lp_ctx* ctx, const lp_ppo_def* d) {
         {"kl_penalty", (double)d->kl_penalty, LP_KL_K1, LP_KL_FULL},
         {"v_head_init", (double)d->v_head_init, LP_VALUE_UNIFORM, LP_VALUE_ZEROS},
     };
-    return lp__ranges_check(ctx, ranges, sizeof ranges / sizeof *ranges);
+    const lp_status status = lp__ranges_check(ctx, ranges, sizeof ranges / sizeof *ranges);
+    return status == LP_OK ? lp__logp_check_def(ctx, d->logp, &d->generate) : status;
 }
 
 /* The value head of AutoModelForCausalLMWithValueHead: one linear layer. */
@@ -86,6 +87,8 @@ lp_status lp_ppo_create(const lp_model* model, lp_weights* policy, const lp_weig
     ppo->moments = lp_moments_start();
     status = lp__pass_begin(&ppo->pass, ctx, model);
     ppo->pass.micro_batch_size = def->micro_batch_size;
+    ppo->pass.temperature = lp__logp_temperature(def->logp, &def->generate);
+    ppo->pass.sets = def->logp == LP_LOGP_SAMPLED;
     if (status == LP_OK) lp_tape_recompute(ppo->pass.tape, def->recompute);
     if (status == LP_OK && !value_head(ppo)) status = LP_NOMEM;
     if (status == LP_OK) status = lp_generator_create(model, &ppo->generator);
@@ -144,6 +147,7 @@ lp_status lp_ppo_generate(lp_ppo* ppo, const lp_prompts* prompts, lp_generation*
     lp_generate_def def = ppo->def.generate;
     def.seed = ppo->def.seed;
     def.round = ppo->rounds;
+    def.keep_sets |= lp__logp_needs_sets(ppo->def.logp, &def);
     lp_status status = lp_generator_run(ppo->generator, ppo->policy, &def, prompts->count,
                                         prompts->offsets, prompts->tokens.ids, batch);
     if (status == LP_OK) ppo->rounds++;

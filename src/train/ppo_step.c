@@ -65,7 +65,7 @@ static lp_status check_batch(const lp_ppo* ppo, const lp_generation* b, const do
             return lp_fail(ppo->ctx, LP_INVALID, "sequence %lld has an empty prompt or response",
                            (long long)s);
     }
-    return LP_OK;
+    return lp__logp_check_batch(&ppo->pass, ppo->def.logp, &ppo->def.generate, b);
 }
 
 /* ---- scores ---------------------------------------------------------------------------------- */
@@ -158,9 +158,7 @@ static lp_status micro_batch(void* user, const lp__part* part) {
         lp__part_forward(pass, ppo->policy, part, LP__ASK_VALUE | LP__ASK_ENTROPY);
     if (!said.log_prob) return lp_tape_status(pass->tape);
     const float* log_prob = lp_f32(said.log_prob);
-    for (int64_t i = 0; i < part->rows; i++)
-        mini->max_dev = fmax(mini->max_dev,
-                             fabs(exp((double)log_prob[i] - (double)loss.old_log_prob[i]) - 1.0));
+    mini->max_dev = fmax(mini->max_dev, lp__ratio_dev(part->rows, log_prob, loss.old_log_prob));
     lp_ppo_sums_add(&mini->sums, part->rows, log_prob, lp_f32(said.value), lp_f32(said.entropy),
                     &loss);
     return lp_backward(pass->tape, lp_ppo_loss(pass->tape, said.log_prob, said.value, &loss));
@@ -211,7 +209,7 @@ static lp_status mini_batch(lp_ppo* ppo, const lp_generation* b, const int32_t* 
         if (status == LP_OK) add_metrics(m, &counted, d->vf_coef, grad_norm);
     }
     if (status != LP_OK) lp_params_zero_grad(lp_weights_params(ppo->policy));
-    if (first) m->ratio_max_dev = fmax(m->ratio_max_dev, mini.max_dev);
+    if (first && mini.max_dev > m->ratio_max_dev) m->ratio_max_dev = mini.max_dev; /* NaN stays */
     *policy_kl = sums.policy_kl / (double)sums.n;
     return status;
 }
@@ -312,15 +310,12 @@ static void batch_metrics(lp_ppo* ppo, const lp_generation* b, const double* sco
     m->time_generate = ppo->generate_seconds;
 }
 
-/* The largest |ratio - 1| of a token's probability when it was drawn and now. */
+/* The largest |ratio - 1| of a token's probability when it was drawn and now; NaN: they are not of
+ * one distribution. */
 static double sampling_dev(const lp_ppo* ppo, const lp_generation* b) {
-    const lp_generate_def* g = &ppo->def.generate;
-    double dev = 0;
-    if (!b->log_probs || !lp__draws_from_all(g) || g->temperature != 1.0) return 0;
-    for (int64_t i = 0; i < b->response_offsets[b->sequences]; i++)
-        dev =
-            fmax(dev, fabs(exp((double)ppo->rollout.log_prob[i] - (double)b->log_probs[i]) - 1.0));
-    return dev;
+    if (!b->log_probs || !lp__logp_was_sampled(ppo->def.logp, &ppo->def.generate))
+        return (double)NAN;
+    return lp__ratio_dev(b->response_offsets[b->sequences], ppo->rollout.log_prob, b->log_probs);
 }
 
 lp_status lp_ppo_step(lp_ppo* ppo, const lp_generation* batch, const double* scores,

@@ -13,6 +13,28 @@ expect 0 '^  ratio_max_dev +0$' "${grpo[@]}" --prompts "$work/prompts.txt"
 expect 0 'mean reward of the last 48 samples: ' "${grpo[@]}" --prompt a --max_steps 6 --num_iterations 2 --num_prompts 2
 expect 0 '^step 2/2  reward .*  kl .*  length 8\.0 ' "${grpo[@]}" --prompt a --max_steps 2 --beta 0.04
 
+
+# ---- what log pi is of: sampled from the kept tokens, the ratio is 1, in PPO too; otherwise there is nothing to compare
+limits='--top_k 30 --top_p 0.9 --min_p 0.01 --min_new_tokens 3 --temperature 0.8'
+ppo=("$logpi" train ppo --model "$tiny" --reward contains:e --max_new_tokens 8 --batch_size 4 --mini_batch_size 2)
+for logp in sampled tempered raw; do
+    dev=$([ $logp = sampled ] && echo 0.0 || echo null)
+    # shellcheck disable=SC2086
+    expect 0 "\"ratio_max_dev\":$dev[,}]" "${grpo[@]}" --prompt a $limits --logp $logp --json
+    # shellcheck disable=SC2086
+    expect 0 "\"ratio_max_dev\":$dev[,}]" "${ppo[@]}" --prompt a $limits --logp $logp --json
+done
+expect 0 '"ratio_max_dev":0.0[,}]' "${grpo[@]}" --prompt a --temperature 0.8 --logp tempered --json
+expect 0 '"ratio_max_dev":0.0[,}]' "${ppo[@]}" --prompt a --logp raw --dtype bfloat16 --json
+expect 0 '"ratio_max_dev":0.0[,}]' "${ppo[@]}" --prompt a --temperature 0 --json
+for verb in ppo grpo; do
+    expect 0 '^  --logp sampled\|tempered\|raw +.*\[sampled\]' "$logpi" train $verb --model "$tiny" --help
+    expect 0 '^  --min_p P +.*\[0\]' "$logpi" train $verb --model "$tiny" --help
+done
+expect 2 '--logp tempered divides logits by --temperature, which is 0' "${ppo[@]}" --prompt a --temperature 0 --logp tempered
+expect 2 '"whole".*sampled\|tempered\|raw' "${grpo[@]}" --prompt a --logp whole
+expect 2 'min_p.*must lie in \[0, 1\]' "${ppo[@]}" --prompt a --min_p 2
+
 # ---- the folder
 expect 0 'the weights after 3 whole steps are in ' "${grpo[@]}" --prompts "$work/prompts.txt" --max_steps 3 --beta 0.04 \
     --exact_kl --learning_rate 1e-3 --output_dir "$work/run"

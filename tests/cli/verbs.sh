@@ -43,6 +43,15 @@ expect 0 'as bfloat16, is in ' "$logpi" convert "$tiny" "$work/folder" --dtype b
 expect 0 '"types":"BF16"' "$logpi" info "$work/folder" --json
 expect 0 'PPO update step completed' "$logpi" train ppo --model "$work/gpt2-folder" --prompt hello --reward contains:e --max_new_tokens 4 \
     --output_dir "$work/tuned"
+
+# ---- a padded embedding: of the 512 tokens that the model has, the tokenizer knows 257; the others are no text
+"$logpi" convert "$tiny" "$work/padded" 2>/dev/null && rm "$work/padded"/tokenizer* "$work/padded/chat_template.jinja"
+sed -E 's/, "[^"]*": 257,.*/}/' "$root/models/gpt2-tokenizer/vocab.json" >"$work/padded/vocab.json"
+head -2 "$root/models/gpt2-tokenizer/merges.txt" >"$work/padded/merges.txt"
+expect 0 '"tokens":\[.*[,[]([3-5][0-9][0-9])[],].*"finish_reason":"length"' "$logpi" generate --model "$work/padded" --prompt ab --json
+expect 0 '"finish_reason":"(stop|length)"' "$logpi" generate --model "$work/padded" --prompt ab --json --stop e --num_return_sequences 8
+expect 0 'GRPO update step completed' "$logpi" train grpo --model "$work/padded" --prompt ab --reward contains:e --max_completion_length 8
+expect 0 'PPO update step completed' "$logpi" train ppo --model "$work/padded" --prompt ab --reward contains:e --max_new_tokens 8
 expect 0 '"architecture":"gpt2"' "$logpi" info "$work/tuned/final" --json
 # a text is the same in a batch of any size, among other prompts and alone, and ends before a stop string
 printf 'hello\nthe world is\n\nhello\na b c\n' >"$work/prompts.txt"

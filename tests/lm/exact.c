@@ -121,27 +121,34 @@ static void assert_same(const lp_generation* a, const lp_generation* b, const ch
         fail_msg("%s: another result", what);
 }
 
-/* Kept sets rise, have the token, and obey the settings. */
-static void check_sets(const lp_generation* g, const struct mode* m) {
-    int64_t whole = 0;
+/* Kept sets rise, have the token, obey the settings, and are told in few entries. */
+static void check_sets(const rig* r, const lp_generation* g, const struct mode* m) {
+    const int64_t vocab = lp_model_get_shape(r->model).vocab;
+    int64_t whole = 0, most = 0;
+    static bool in[1 << 16];
     for (int64_t s = 0; s < g->sequences; s++) {
         for (int64_t i = g->response_offsets[s]; i < g->response_offsets[s + 1]; i++) {
             const int64_t from = g->kept_offsets[i], to = g->kept_offsets[i + 1];
-            bool found = from == to;
+            const bool left_out = from == to || g->kept.ids[from] < 0;
+            const int64_t size = left_out ? vocab - (to - from) : to - from;
             whole += from == to;
-            for (int64_t k = from; k < to; k++) {
-                assert_true(k == from || g->kept.ids[k - 1] < g->kept.ids[k]);
-                found |= g->kept.ids[k] == g->responses.ids[i];
-                for (int j = 0; j < m->suppress; j++)
-                    assert_int_not_equal(g->kept.ids[k], suppressed[j]);
-                const bool early = i - g->response_offsets[s] < m->min_new_tokens;
-                for (int j = 0; early && j < STOPS; j++)
-                    assert_int_not_equal(g->kept.ids[k], stop_tokens[j]);
+            most = LP__MAX(most, to - from);
+            for (int64_t j = 0; j < vocab; j++) in[j] = left_out;
+            for (int64_t k = from, last = -1; k < to; k++) {
+                const int64_t token = left_out ? -1 - g->kept.ids[k] : g->kept.ids[k];
+                assert_true(token > last && token < vocab);
+                in[last = token] = !left_out;
             }
-            assert_true(found);
-            if (m->top_k > 0) assert_in_range(to - from, 1, m->top_k);
+            assert_true(in[g->responses.ids[i]]);
+            for (int j = 0; j < m->suppress; j++) assert_false(in[suppressed[j]]);
+            const bool early = i - g->response_offsets[s] < m->min_new_tokens;
+            for (int j = 0; early && j < STOPS; j++) assert_false(in[stop_tokens[j]]);
+            if (m->top_k > 0) assert_in_range(size, 1, m->top_k);
         }
     }
+    assert_true(2 * most <= vocab);
+    if (m->min_new_tokens > 0 && m->top_k == 0) /* what ends a response is all that is left out */
+        assert_in_range(most, STOPS, STOPS + m->suppress + 4);
     const bool plain = m->top_k == 0 && m->top_p >= 1 && m->min_p <= 0 && m->suppress == 0;
     assert_true(plain ? whole > 0 : whole == 0);
 }
@@ -167,7 +174,7 @@ static void ratios_are_one(lp_precision precision) {
                 lp_ctx_destroy(r.ctx);
                 continue;
             }
-            check_sets(&g, &modes[mode]);
+            check_sets(&r, &g, &modes[mode]);
             lp_tape* t = lp_tape_create(r.ctx, LP_F32);
             lp_tape_record(t, mode % 2 == 0);
             for (int64_t s = 0, size = 1; s < g.sequences; s += size, size = size % 64 + 1)

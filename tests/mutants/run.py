@@ -14,6 +14,7 @@ import tempfile
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 PPO, LOSS, PASS, TRAIN = "src/pg/ppo.c", "src/pg/loss.c", "src/train/pass.c", "src/train/ppo_step.c"
 GRPO, GRPO_STEP = "src/pg/grpo.c", "src/train/grpo_step.c"
+KEPT, LOGP = "src/tensor/kept.c", "src/train/logp.c"
 REDUCE = "src/tensor/reduce.inc"
 ENVS, CARTPOLE = "src/env/envs.c", "src/env/cartpole.c"
 REGRESSION = "src/pg/regression.c"
@@ -96,7 +97,14 @@ MUTANTS = [
     ("equals beyond top_k are kept", "src/lm/select.c", "(key == last && above >= limit)", "(key == last && above >= limit + 1)",
      ["lm/sampler"]),
     ("min_p is a share of the sum", SAMPLER, "(double)e[i] < s->min_p", "(double)e[i] < s->min_p * total", ["lm/sampler"]),
-    ("a kept set is not told", SAMPLER, ".kept = n < s->vocab ? (int32_t)n : 0", ".kept = 0", ["lm/exact", "lm/sampler"]),
+    ("a kept set is not told", SAMPLER, "if (n < s->vocab) drawn.kept =", "if (n < 0) drawn.kept =", ["lm/exact", "lm/sampler"]),
+    ("a set of nearly all is listed", KEPT, "if (n <= vocab / 2) {", "if (n <= vocab) {", ["lm/exact", "lm/sampler", "train/logp"]),
+    ("what is left out of a set is gathered", KEPT, "memcpy(x + from - i, z + from,", "memcpy(x + from - i, z + from - (i > 0),",
+     ["tensor/head", "lm/exact"]),
+    ("what is left out of a set gets probability", KEPT, "if (i < n) z[to] = 0;", "", ["tensor/head", "tensor/gradcheck"]),
+    ("a set without its target is accepted", KEPT, "return found == listed;", "return true;", ["tensor/head", "train/logp"]),
+    ("the reference in double takes all tokens", HEAD, "z[j] = told == listed ? 0 : -(double)INFINITY;", "z[j] = 0;",
+     ["tensor/gradcheck"]),
     ("sampling divides by the temperature, learning multiplies", SAMPLER,
      "kernels->scale(s->vocab, (float)(1.0 / s->temperature), z);",
      "for (int64_t i = 0; i < s->vocab; i++) z[i] /= (float)s->temperature;", ["lm/exact", "lm/sampler"]),
@@ -172,8 +180,26 @@ MUTANTS = [
      ["train/trl_grpo_steps"]),
     ("the first of several updates is not undone", GRPO_STEP, "if (several && i > 0) lp_optim_rollback(g->optim);", "",
      ["train/grpo"]),
-    ("no temperature in the log-probabilities", "src/train/grpo.c", "grpo->pass.temperature = def->generate.temperature;", "",
-     ["train/grpo", "train/trl_grpo_steps"]),
+    ("no temperature in the log-probabilities", LOGP, "return logp == LP_LOGP_RAW || d->temperature == 0 ? 1.0 : d->temperature;",
+     "return d->temperature == 0 || logp >= 0 ? 1.0 : d->temperature;", ["train/grpo", "train/trl_grpo_steps", "train/logp"]),
+    ("the raw convention divides by the temperature", LOGP, "logp == LP_LOGP_RAW || d->temperature == 0",
+     "(logp == LP_LOGP_RAW && d->top_k < 0) || d->temperature == 0", ["train/logp"]),
+    ("no log pi at temperature 0", LOGP, "logp == LP_LOGP_RAW || d->temperature == 0", "logp == LP_LOGP_RAW", ["train/logp"]),
+    ("tempered by a temperature of 0", LOGP, "logp == LP_LOGP_TEMPERED && d->temperature == 0", "logp == LP_LOGP_TEMPERED && d->temperature < 0",
+     ["train/logp"]),
+    ("PPO generates without sets", "src/train/ppo.c", "def.keep_sets |= lp__logp_needs_sets(ppo->def.logp, &def);", "", ["train/logp"]),
+    ("PPO learns from the whole vocabulary", "src/train/ppo.c", "ppo->pass.sets = def->logp == LP_LOGP_SAMPLED;", "", ["train/logp"]),
+    ("GRPO learns from the whole vocabulary", "src/train/grpo.c", "grpo->pass.sets = def->logp == LP_LOGP_SAMPLED;", "", ["train/logp"]),
+    ("every convention uses the sets", "src/train/grpo.c", "grpo->pass.sets = def->logp == LP_LOGP_SAMPLED;",
+     "grpo->pass.sets = true;", ["train/logp"]),
+    ("sets of the batch's first sequences", PASS, "const int64_t *from = b->kept_offsets + first,",
+     "const int64_t *from = b->kept_offsets + (first > row ? row : first),", ["train/logp"]),
+    ("compares with what was not sampled from", LOGP, "(logp == LP_LOGP_TEMPERED || !divided)", "(logp == LP_LOGP_TEMPERED || divided || !divided)",
+     ["train/logp"]),
+    ("sets are not checked", LOGP, "if (set_ok(b, i, vocab)) continue;", "if (set_ok(b, i, vocab) || i >= 0) continue;",
+     ["train/logp"]),
+    ("log pi without its sets", LOGP, "if (!b->kept_offsets && lp__logp_needs_sets(logp, d))",
+     "if (!b->kept_offsets && d->top_k < 0)", ["train/logp"]),
     # the trainer
     ("targets shifted by one token", PASS, "part->target[row + j] = response[j];",
      "part->target[row + j] = response[j > 0 ? j - 1 : 0];", ["train/trl_steps"]),
@@ -189,6 +215,9 @@ MUTANTS = [
      ["train/trl_steps"]),
     ("a reward of NaN is accepted", TRAIN, "if (!isfinite(scores[s]))", "if (!isfinite(scores[s]) && s < 0)",
      ["train/ppo"]),
+    # text
+    ("a padded embedding ends a run", "src/text/tokenizer.c", "if (skip_unknown && ids[i] >= t->size) continue;",
+     "if (skip_unknown && ids[i] > 1 << 30) continue;", ["text/tokenizer"]),
     # tensors
     ("gradients are not cleared after a step", OPTIM,
      "memset((char*)job->node->t.grad + (size_t)from * bytes, 0, (size_t)(to - from) * bytes);", "(void)bytes;",

@@ -74,21 +74,25 @@ typedef struct kept_sets {
 } kept_sets;
 
 /* Every third row keeps all (none is named), the others a set with the target, from it alone to
- * nearly everything. */
-static kept_sets sets_make(const int32_t* target) {
+ * nearly everything; told by what they lack if left_out. */
+static kept_sets sets_make(const int32_t* target, bool left_out) {
     kept_sets k = {.offsets = {0}};
     int64_t at = 0;
     for (int32_t i = 0; i < ROWS; i++) {
-        for (int32_t j = 0; i % 3 != 0 && j < VOCAB; j++)
-            if (j == target[i] || (i != 1 && (j * 31 + i) % 12 < i)) k.ids[at++] = j;
+        for (int32_t j = 0; i % 3 != 0 && j < VOCAB; j++) {
+            const bool in = j == target[i] || (i != 1 && (j * 31 + i) % 12 < i);
+            if (in != left_out) k.ids[at++] = left_out ? -1 - j : j;
+        }
         k.offsets[i + 1] = at;
     }
     return k;
 }
 static bool keeps(const kept_sets* k, int64_t row, int32_t token) {
-    bool found = k->offsets[row] == k->offsets[row + 1];
-    for (int64_t i = k->offsets[row]; i < k->offsets[row + 1]; i++) found |= k->ids[i] == token;
-    return found;
+    const int64_t from = k->offsets[row], to = k->offsets[row + 1];
+    const bool left_out = from == to || k->ids[from] < 0;
+    bool found = false;
+    for (int64_t i = from; i < to; i++) found |= k->ids[i] == (left_out ? -1 - token : token);
+    return found != left_out;
 }
 
 /* log p of row i renormalised on its set, and the entropy there, with numbers in double. */
@@ -142,9 +146,10 @@ static void check_gradient(const kept_sets* k, const head_rig* r, double* h, dou
 
 static void kept_sets_by_hand(void** state) {
     (void)state;
-    for (int number = LP__F32; number <= LP__BF16; number++) {
+    for (int way = 0; way < 4; way++) {
+        const int number = way / 2;
         head_rig r = head_rig_make(2, ROWS, VOCAB, D, number);
-        const kept_sets k = sets_make(r.target);
+        const kept_sets k = sets_make(r.target, way % 2 == 1);
         const int64_t sequences[] = {0, 4, 4, ROWS};
         const lp_head_def def = {T, 3, sequences, k.offsets, k.ids};
         float log_prob[ROWS], entropy[ROWS];
@@ -177,6 +182,45 @@ static void kept_sets_by_hand(void** state) {
             }
         }
         head_rig_free(&r);
+    }
+}
+
+/* A set has the same bits by its tokens and by what it lacks, also where backward computes the
+ * probabilities again. */
+static void two_ways_to_tell_a_set(void** state) {
+    (void)state;
+    for (int way = 0; way < 4; way++) {
+        const int number = way / 2;
+        const int64_t vocab = way % 2 ? 2000000 : VOCAB; /* more than is kept for backward */
+        float log_prob[2][ROWS], entropy[2][ROWS];
+        float* gradients[2][2];
+        for (int left_out = 0; left_out < 2; left_out++) {
+            head_rig r = head_rig_make(2, ROWS, vocab, 2, number);
+            for (int i = 0; i < ROWS; i++) r.target[i] %= VOCAB;
+            kept_sets* k = malloc(sizeof *k);
+            *k = sets_make(r.target, left_out);
+            int64_t at = 0;
+            int32_t* ids = calloc((size_t)(ROWS * vocab), sizeof *ids);
+            for (int i = 0; i < ROWS; i++) { /* beyond VOCAB nothing is left out */
+                const int64_t from = k->offsets[i], n = k->offsets[i + 1] - from;
+                k->offsets[i] = at;
+                memcpy(ids + at, k->ids + from, (size_t)n * sizeof *ids);
+                at += n;
+                for (int64_t j = VOCAB; n > 0 && !left_out && j < vocab; j++)
+                    ids[at++] = (int32_t)j;
+            }
+            k->offsets[ROWS] = at;
+            const lp_head_def def = {T, 0, NULL, k->offsets, ids};
+            pass(&r, &def, 0, ROWS, log_prob[left_out], entropy[left_out]);
+            gradients[left_out][0] = gradient(r.h), gradients[left_out][1] = gradient(r.w);
+            free(ids), free(k);
+            head_rig_free(&r);
+        }
+        assert_memory_equal(log_prob[0], log_prob[1], sizeof log_prob[0]);
+        assert_memory_equal(entropy[0], entropy[1], sizeof entropy[0]);
+        assert_memory_equal(gradients[0][0], gradients[1][0], ROWS * 2 * sizeof(float));
+        assert_memory_equal(gradients[0][1], gradients[1][1], (size_t)vocab * 2 * sizeof(float));
+        for (int i = 0; i < 4; i++) free(gradients[i / 2][i % 2]);
     }
 }
 
@@ -393,7 +437,10 @@ static void bad_definitions(void** state) {
     const int64_t short_rows[] = {0, 2}, falling[] = {0, 2, 1, 3}, three[] = {0, 3};
     const int64_t one_each[] = {0, 1, 2, 3}, two[] = {0, 2, 2, 2}, backward[] = {0, 2, 1, 1};
     const int32_t target[] = {1, 4, 0}, other[] = {1, 3, 0}, outside[] = {1, 5, 0};
-    const int32_t falls[] = {4, 1}, twice[] = {1, 1}, below[] = {-1, 1}, good[] = {1, 4, 0};
+    const int32_t falls[] = {4, 1}, twice[] = {1, 1}, mixed[] = {-1, 1}, good[] = {1, 4, 0};
+    const int32_t out[] = {-1, -3}, out_mixed[] = {-1, 2}, out_falls[] = {-3, -1};
+    const int32_t out_twice[] = {-1, -1}, out_target[] = {-1, -2}, out_far[] = {-1, -6};
+    const int32_t out_least[] = {-1, INT32_MIN};
     const struct {
         lp_head_def def;
         lp_dtype type;
@@ -406,10 +453,18 @@ static void bad_definitions(void** state) {
                 {{1, 1, three, one_each, outside}, LP_F32, false},
                 {{1, 1, three, two, falls}, LP_F32, false},
                 {{1, 1, three, two, twice}, LP_F32, false},
-                {{1, 1, three, two, below}, LP_F32, false},
+                {{1, 1, three, two, mixed}, LP_F32, false},
+                {{1, 1, three, two, out}, LP_F32, true},
+                {{1, 1, three, two, out_mixed}, LP_F32, false},
+                {{1, 1, three, two, out_falls}, LP_F32, false},
+                {{1, 1, three, two, out_twice}, LP_F32, false},
+                {{1, 1, three, two, out_target}, LP_F32, false}, /* the target is left out */
+                {{1, 1, three, two, out_far}, LP_F32, false},
+                {{1, 1, three, two, out_least}, LP_F32, false},
                 {{1, 1, three, backward, good}, LP_F32, false},
                 {{1, 1, three, one_each, NULL}, LP_F32, false},
-                {{1, 1, three, one_each, good}, LP_F64, false},
+                {{1, 1, three, one_each, good}, LP_F64, true},
+                {{1, 1, three, two, mixed}, LP_F64, false},
                 {{-1, 1, three, NULL, NULL}, LP_F32, false},
                 {{(double)NAN, 1, three, NULL, NULL}, LP_F32, false}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -429,6 +484,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_of_rows_and_vocabulary),
         cmocka_unit_test(kept_sets_by_hand),
+        cmocka_unit_test(two_ways_to_tell_a_set),
         cmocka_unit_test(plain_head),
         cmocka_unit_test(batches_change_no_bit),
         cmocka_unit_test(what_is_kept_changes_no_bit),

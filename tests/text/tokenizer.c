@@ -134,6 +134,21 @@ static void refuses_ids_out_of_range(void** state) {
                      LP_INVALID);
     assert_int_equal(text.bytes, 0);
     assert_int_equal(lp_tokenizer_decode(f->tokenizer, (int32_t[]){-1}, 1, 0, &text), LP_INVALID);
+    /* ids of a padded embedding are left out where that is asked for; negative ones never */
+    static const unsigned flags[] = {LP_DECODE_LOSSY, LP_DECODE_SKIP_UNKNOWN,
+                                     LP_DECODE_LOSSY | LP_DECODE_SKIP_SPECIAL};
+    int32_t a = lp_tokenizer_find(f->tokenizer, "a", 1),
+            b = lp_tokenizer_find(f->tokenizer, "b", 1);
+    for (int i = 0; i < 3; i++) {
+        text.bytes = 0;
+        const int32_t padded[] = {512, a, 1 << 20, INT32_MAX, b, 513};
+        assert_int_equal(lp_tokenizer_decode(f->tokenizer, padded, 6, flags[i], &text), LP_OK);
+        assert_string_equal(text.data, "ab");
+        assert_int_equal(lp_tokenizer_decode(f->tokenizer, (int32_t[]){a, -1}, 2, flags[i], &text),
+                         LP_INVALID);
+        assert_string_equal(lp_error(f->ctx), "token 1 is -1; the vocabulary has 0 to 511");
+        assert_int_equal(text.bytes, 2); /* as it was */
+    }
     lp_text_free(f->ctx, &text);
 }
 
