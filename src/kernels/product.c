@@ -2,9 +2,10 @@
 #include "kernels/fetch.h"
 
 enum {
-    CACHE_WORDS = 56 * 1024,   /* of panels that a piece keeps in the second level of the cache */
+    CACHE_WORDS = 150 * 1024,  /* of panels that a piece keeps in the second level of the cache */
     PIECES_PER_THREAD = 6,     /* wanted, so that threads end together */
     FEW_BLOCKS = 8,            /* of rows, of a product whose A stays in the cache */
+    LEAST_BLOCKS = 4,          /* of rows in a piece of many */
     LEAST_WORK = 1 << 15,      /* multiply-adds of words worth handing to a thread */
     LINE_WORDS = LP__LINE / 4, /* words, or floats */
     MAX_PANEL = 64,
@@ -61,10 +62,15 @@ static int64_t cut_product(const lp__kernels* kernels, int64_t threads, const lp
         c->groups = ceil_div(panels, c->group);
         return c->groups;
     }
-    c->group = LP__MAX(1, LP__MIN(CACHE_WORDS / panel_words, panels / wanted));
+    /* Groups as wide as the cache allows, so that rows of C are gone through in long stretches;
+     * narrower where there are not enough rows to share out. */
+    const int64_t most_chunks = LP__MAX(ceil_div(blocks, LEAST_BLOCKS), 1);
+    const int64_t by_cache = ceil_div(panels, LP__MAX(CACHE_WORDS / panel_words, 1));
+    const int64_t by_rows = LP__MIN(panels, ceil_div(wanted, most_chunks));
+    c->group = ceil_div(panels, LP__MAX(LP__MAX(by_cache, by_rows), 1));
     c->group = LP__MAX(c->group, LEAST_WORK / (panel_words * LP__MAX(p->m, 1)));
-    c->groups = ceil_div(panels, c->group);
-    int64_t chunks = LP__MIN(ceil_div(wanted, LP__MAX(c->groups, 1)), ceil_div(blocks, 4));
+    c->groups = ceil_div(panels, LP__MAX(c->group, 1));
+    int64_t chunks = LP__MIN(ceil_div(wanted, LP__MAX(c->groups, 1)), most_chunks);
     chunks = LP__MAX(1, LP__MIN(chunks, p->m * panel_words * panels / LEAST_WORK));
     c->row_chunk = ceil_div(blocks, chunks) * kernels->tile_rows;
     c->chunks = p->m > 0 ? ceil_div(p->m, c->row_chunk) : 0;
