@@ -49,6 +49,10 @@ check "families of models" families
 say "SmolLM2: log-probabilities while sampling and while learning"
 check "SmolLM2: ratios are 1 exactly" build/tests/lm/test_lm_exact "$SMOLLM2_FILE" 8
 
+say "SmolLM2: 200 steps of supervised training in fp32 and in bf16"
+cat README.md docs/*.md include/logpi/*.h >"$reference/text"
+check "SmolLM2: bf16 learns like fp32" build/tests/learn_precision "$SMOLLM2_FILE" "$reference/text"
+
 # in_gymnasium STEPS: a policy after so many steps has, in Gymnasium and PyTorch, the mean return that logpi gives it, within 4
 # standard errors; one that always reaches 500 has 500 there.
 in_gymnasium() {
