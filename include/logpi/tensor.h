@@ -190,8 +190,10 @@ LP_API lp_tensor lp_row_kl(lp_tape* t, lp_tensor log_p, lp_tensor log_q);
 
 /* ---- numbers inside matrix products ------------------------------------------------------------ */
 
-/* bfloat16: operands are rounded to bf16, to nearest even, sums are fp32. Everything else, weights
- * and gradients included, is fp32 in both. */
+/* bfloat16: operands are rounded to bf16, sums are fp32. Everything else, weights and gradients
+ * included, is fp32 in both. Activations are rounded to nearest even; a weight up or down by a
+ * threshold of its own, which leaves bf16 numbers as they are: its small steps then count on the
+ * average, where nearest would not see them until they add up to half a unit. */
 typedef enum lp_precision { LP_FLOAT32, LP_BFLOAT16 } lp_precision;
 
 /* ---- transformer ----------------------------------------------------------------------------- */

@@ -37,6 +37,10 @@ typedef struct lp__format {
     /* A row of n floats as words, and back. */
     void (*store)(int64_t n, const float* x, lp__word* words);
     void (*load)(int64_t n, const lp__word* words, float* x);
+    /* Numbers first, first + 1, ... of a matrix of weights as words: rounded up or down by a
+     * threshold of each one's own, so that many small steps of many weights move their sum by as
+     * much as they should, when each alone is too small to move a rounded number. */
+    void (*store_weights)(int64_t n, uint32_t first, const float* x, lp__word* words);
     /* The same with a factor: words of a x; and words times a, in place. */
     void (*store_scaled)(int64_t n, float a, const float* x, lp__word* words);
     void (*scale)(int64_t n, float a, lp__word* words);

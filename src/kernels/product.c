@@ -245,7 +245,9 @@ void lp__weight_pack_panel(const lp__kernels* kernels, lp__number number, int64_
     const lp__format* format = &kernels->format[number];
     const int64_t panel = kernels->panel, ld = lp__words(format, cols);
     const int64_t n = LP__MIN(rows - first, panel);
-    for (int64_t r = 0; r < n; r++) format->store(cols, w + (first + r) * cols, scratch + r * ld);
+    for (int64_t r = 0; r < n; r++)
+        format->store_weights(cols, (uint32_t)((first + r) * cols), w + (first + r) * cols,
+                              scratch + r * ld);
     if (transposed) kernels->pack_transposed((int)n, ld, scratch, ld, transposed + first * ld);
     if (!plain) return;
     const int64_t words = lp__words(format, rows), step = format->numbers;

@@ -22,8 +22,11 @@ static void check_weight(lp_ctx* ctx, int number, int64_t rows, int64_t cols) {
     const int64_t panel = table->panel, in_word = format->numbers;
     float* w = random_floats(rows * cols, 1);
     float* rounded = malloc((size_t)(rows * cols + 1) * sizeof *rounded);
-    for (int64_t i = 0; i < rows * cols; i++)
-        rounded[i] = number == LP__F32 ? w[i] : of_half(nearest_half(table, w[i]));
+    for (int64_t i = 0; i < rows * cols; i++) { /* each on its own as among the others */
+        lp__word word[1];
+        format->store_weights(1, (uint32_t)i, w + i, word);
+        rounded[i] = number_at(format, word, 0);
+    }
     for (int side = 0; side < 2; side++) { /* 0: W^T, k along cols */
         const int64_t n = side == 0 ? rows : cols, k = side == 0 ? cols : rows;
         const int64_t words = lp__words(format, k), panels = (n + panel - 1) / panel;
@@ -150,8 +153,7 @@ static float element(const lp__kernels* table, int number, const lp__product* p,
                    sizeof *a);
             memcpy(column + w * table->panel, b + w * table->panel + j % table->panel, sizeof *a);
         }
-        format->tile(1, 1, term->words, a, term->words, column, table->panel, &c, 1, true,
-                     NULL);
+        format->tile(1, 1, term->words, a, term->words, column, table->panel, &c, 1, true, NULL);
         free(a), free(column);
     }
     return c;

@@ -46,6 +46,48 @@ static void rounds_to_nearest_even(void** state) {
     for_each_isa(rounding);
 }
 
+/* Weights: every bf16 number stays what it is, also infinities and NaN; any other becomes one of
+ * its two neighbours, the upper one where the part cut off reaches its threshold; and rows that all
+ * lie a tenth or nine tenths above a bf16 number have that mean, where nearest would stay or jump.
+ */
+static void weights(const lp__kernels* table) {
+    enum { COUNT = 0x10000, MANY = 5000 };
+    const lp__format* format = pairs_of(table);
+    float* x = malloc(COUNT * sizeof *x);
+    lp__word* words = room_for(COUNT / 2);
+    for (uint32_t i = 0; i < COUNT; i++) x[i] = float_of(i << 16);
+    format->store_weights(COUNT, 12345, x, words);
+    for (uint32_t i = 0; i < COUNT; i++)
+        assert_int_equal(((const uint16_t*)words)[i], nearest_half(table, x[i]));
+    assert_untouched(words, COUNT / 2, COUNT / 2 + GUARD);
+    const float nan = float_of(0x7f800001), largest = float_of(0x7f7fffff);
+    format->store_weights(1, 7, &nan, words);
+    assert_true(isnan(number_at(format, words, 0)));
+    format->store_weights(1, 0, &largest, words); /* threshold 0: cut off */
+    assert_int_equal(((const uint16_t*)words)[0], 0x7f7f);
+
+    for (int tenth = 1; tenth < 10; tenth += 8) {
+        double mean = 0;
+        for (int i = 0; i < MANY; i++) x[i] = 1.0f + 0x1p-7f * 0.1f * (float)tenth;
+        for (uint32_t first = 0; first < 100; first++) {
+            format->store_weights(MANY, first * MANY, x, words);
+            for (int i = 0; i < MANY; i++) {
+                const float got = number_at(format, words, i);
+                const uint64_t weyl = (first * MANY + (uint32_t)i) * 0x9e3779b9ull & 0xffffffffu;
+                const bool up = (bits_of(x[i]) & 0xffff) + (weyl >> 16) >= 0x10000;
+                assert_true(got == (up ? 1.0f + 0x1p-7f : 1.0f));
+                mean += (double)(got - 1.0f) / (100.0 * MANY);
+            }
+        }
+        assert_close(mean, 0x1p-7 * 0.1 * tenth, 0x1p-7 * 1e-4);
+    }
+    free(x), free(words);
+}
+static void weights_keep_their_mean(void** state) {
+    (void)state;
+    for_each_isa(weights);
+}
+
 /* Every length: what is written, that it is the same wherever a number stands, and what is not. */
 static void lengths(const lp__kernels* table) {
     for (int number = LP__F32; number <= LP__BF16; number++) {
@@ -162,9 +204,8 @@ static void rows_become_steps(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rounds_to_nearest_even),
-        cmocka_unit_test(every_length),
-        cmocka_unit_test(tiles_are_rows),
+        cmocka_unit_test(rounds_to_nearest_even), cmocka_unit_test(weights_keep_their_mean),
+        cmocka_unit_test(every_length),           cmocka_unit_test(tiles_are_rows),
         cmocka_unit_test(rows_become_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,6 +26,11 @@ ROWS, GATES, BLOCK_BACK = "src/kernels/transformer.inc", "src/kernels/gates.inc"
 # name, file, the text that is right (blanks and line breaks do not matter), the mistake, tests that should notice, and, if
 # one case is not enough, how many
 MUTANTS = [
+    ("weights are rounded to nearest", PRODUCT,
+     "format->store_weights(cols, (uint32_t)((first + r) * cols), w + (first + r) * cols, scratch + r * ld);",
+     "format->store(cols, w + (first + r) * cols, scratch + r * ld);", ["kernels/product"]),
+    ("one threshold for all weights", "src/kernels/words.inc", "weyl = vi_add(weyl, next)", "weyl = vi_add(weyl, vi_sub(next, next))",
+     ["kernels/words"]),
     ("a block adds to a gradient that a step has used up", BLOCK_BACK, ".accumulate = !fresh", ".accumulate = true",
      ["train/trl_steps"]),
     ("the head adds to a gradient that a step has used up", HEAD, "!s->fresh || step > 0", "true", ["train/trl_steps"]),

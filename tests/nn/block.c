@@ -1,5 +1,5 @@
 /* The fused decoder block beside the same composed of small ops in double: outputs within 1e-5
- * (bf16: 2e-2) of the largest entry, gradients within 1e-4 (2e-2, of their norm); and its bits,
+ * (bf16: 2e-2) of the largest entry, gradients within 1e-4 (3e-2, of their norm); and its bits,
  * however sequences are cut into batches, and on any number of threads. */
 #include "block_rig.h"
 
@@ -52,12 +52,12 @@ static void fused_and_composed(void** state) {
                                     size_of(got.field[i]), true, 1e-4);
                     else
                         assert_close_gradient(f->name, FIELD_NAMES[i], got.field[i], want.field[i],
-                                              2e-2);
+                                              3e-2);
                 }
                 if (number == LP__F32)
                     assert_near(f->name, "x", got.x, want.x, ROWS * f->width, true, 1e-4);
                 else
-                    assert_close_gradient(f->name, "x", got.x, want.x, 2e-2);
+                    assert_close_gradient(f->name, "x", got.x, want.x, 3e-2);
                 lp_ctx_destroy(got.ctx);
             }
         }
