@@ -64,9 +64,21 @@ typedef struct lp__format {
                         lp__word* up, lp__word* h, int64_t ldw);
     void (*gelu_back)(int rows, int cols, const float* d, int64_t ldt, lp__word* up, lp__word* h,
                       int64_t ldw);
+
+    /* A row of the softmax of attention, to the base 2: p_j = 2^(scale (s_j - max s)) as words,
+     * scale > 0; *max is the maximum; returns their sum before they are rounded. All rows have room
+     * for `padded` numbers, n >= 1 rounded up to LP__PADDING at least, and p is 0 from n on. The
+     * same bits for the same n numbers, whatever the padding. */
+    double (*soften)(int64_t n, int64_t padded, float scale, float* s, lp__word* p, float* max);
+    /* And back: p_j = weight 2^(scale (s_j - max)), and ds_j = factor p_j (dp_j - sum_i p_i dp_i),
+     * as words, 0 from n on. s and dp are overwritten. */
+    void (*soften_back)(int64_t n, int64_t padded, float scale, float max, float weight,
+                        float factor, float* s, float* dp, lp__word* p, lp__word* ds);
 } lp__format;
 
 typedef enum lp__number { LP__F32, LP__BF16 } lp__number;
+
+enum { LP__PADDING = 16 }; /* a multiple of the lanes of every instruction set */
 
 enum { LP__BLOCK = 64 }; /* numbers of a block of block_max and block_sums */
 
@@ -103,8 +115,8 @@ typedef struct lp__kernels {
     double (*sum_squares)(int64_t n, const float* x); /* in double */
     /* Sum of x * y, in double. */
     double (*dot_f64)(int64_t n, const float* x, const float* y);
-    /* Of each LP__BLOCK numbers (the last block may be shorter): the maximum, where none is NaN; the
-     * sum, in double, which depends on the block alone. */
+    /* Of each LP__BLOCK numbers (the last block may be shorter): the maximum, where none is NaN;
+     * the sum, in double, which depends on the block alone. */
     void (*block_max)(int64_t n, const float* x, float* max);
     void (*block_sums)(int64_t n, const float* x, double* sums);
     int64_t (*find)(int64_t n, const float* x, float value); /* the first place of it; n: none */
@@ -131,8 +143,6 @@ typedef struct lp__kernels {
 
     void (*scale)(int64_t n, float a, float* x);                        /* x *= a */
     void (*add)(int64_t n, const float* x, const float* y, float* sum); /* sum may be x or y */
-    /* Back through a softmax that gave p, mean = sum p d: d = p (d - mean) scale. */
-    void (*softmax_backward)(int64_t n, float scale, float mean, const float* p, float* d);
 
     /* A row of RMSNorm (mean 0, b NULL) or LayerNorm: y = h w + b, h = (x - mean) r; the sum of x,
      * in double; and backward, with g = w dy: sums of g and g h; dx += r (g - g_mean - h gh_mean);

@@ -158,7 +158,7 @@ lp__attend lp__block_attend(const lp__node* node) {
                         .ldv = s->kv_words,
                         .cache = s->cache,
                         .layer = s->layer,
-                        .lse = s->lse};
+                        .softmax = s->softmax};
 }
 
 /* ---- what follows a product --------------------------------------------------------------------
@@ -281,7 +281,7 @@ static bool reserve(lp__node* node, purpose why) {
     s->norm1 = room(node, keep, m, sizeof *s->norm1);
     s->norm2 = room(node, keep, m, sizeof *s->norm2);
     if (why != RUN) {
-        s->lse = room(node, keep, m * s->shape.heads, sizeof(double));
+        s->softmax = room(node, keep, m * s->shape.heads, sizeof *s->softmax);
         s->up = room(node, keep, m * s->intermediate_words, sizeof(lp__word));
         if (s->shape.mlp == LP__MLP_SWIGLU)
             s->gate = room(node, keep, m * s->intermediate_words, sizeof(lp__word));

@@ -22,13 +22,13 @@ typedef struct lp__block_state {
     lp_kv* cache;
     int64_t layer;
     const float* rotation; /* [rows, head_dim]: cosines, then sines; NULL: none */
-    bool recompute; /* nothing of it is kept: backward runs the block once more */
+    bool recompute;        /* nothing of it is kept: backward runs the block once more */
     /* from forward to backward */
     lp__word *q, *k, *v, *o; /* rows; o: what attention gave */
     lp__word *gate, *up;     /* rows, before the activation */
     float* middle;           /* [rows, width]: x and attention */
     lp__norm_row *norm1, *norm2;
-    double* lse;
+    lp__softmax_row* softmax;
 } lp__block_state;
 
 static inline lp__block_state* lp__block_state_of(const lp__node* node) { return node->attr.state; }

@@ -4,6 +4,11 @@
 
 #include "tensor/tape.h"
 
+/* The softmax of a row of products s = q . k: p_j = weight e^((s_j - max) / sqrt(head_dim)). */
+typedef struct lp__softmax_row {
+    float max, weight;
+} lp__softmax_row;
+
 typedef struct lp__attend {
     lp_ctx* ctx;
     lp__number number;
@@ -15,7 +20,7 @@ typedef struct lp__attend {
     int64_t ldq, ldk, ldv;
     lp_kv* cache; /* NULL: none. New rows of k and v are stored in it first */
     int64_t layer;
-    double* lse; /* [rows, heads]: log sum exp of the scores; NULL: not wanted */
+    lp__softmax_row* softmax; /* [rows, heads]: from forward to backward; NULL: not wanted */
 } lp__attend;
 
 /* o, rows of ldo words: softmax(q k^T / sqrt(head_dim)) v. LP_NOMEM. */

@@ -1,7 +1,8 @@
-/* The key-value cache. A slot has, for each layer and head, its keys in panels
- * [panel][words][panel] and behind them its values in steps of k [step][head_dim], as the products
- * of attention read them (attend.c). A fork shares the whole panels of its base and copies the
- * rest. */
+/* The key-value cache, [slot][layer][panel of rows][head]: the keys of a panel [words][panel] and
+ * behind them its values in steps of k [step][head_dim], as the products of attention read them
+ * (attend.c). What a layer reads of a slot is one stretch of memory, however much of the slot is in
+ * use: what the processor fetches ahead of it is wanted. A fork shares the whole panels of its base
+ * and copies the rest. */
 #include "tensor/tape.h"
 
 typedef struct kv_slot {
@@ -16,7 +17,8 @@ struct lp_kv {
     lp_ctx* ctx;
     lp__number number;
     int64_t layers, heads, head_dim, capacity;
-    int64_t half_words; /* of the keys, or the values, of a head in a layer of a slot */
+    int64_t panels;      /* of a slot */
+    int64_t panel_words; /* of the keys, or the values, of a head in one of them */
     int32_t slots;
     kv_slot* slot; /* [slots] */
     int64_t questions;
@@ -42,7 +44,8 @@ lp_status lp__kv_reshape(lp_kv* kv, lp__number number, int32_t slots, int64_t ca
         return lp_fail(ctx, LP_NOMEM,
                        "a key-value cache of %d sequences of %lld tokens is too large", (int)slots,
                        (long long)capacity);
-    kv->half_words = (int64_t)rows;
+    kv->panels = (capacity + panel - 1) / panel;
+    kv->panel_words = panel * (int64_t)hdw;
     if ((size_t)slots > kv->slot_room) {
         const size_t n = lp__grown((size_t)slots, kv->slot_room);
         lp__free(ctx, kv->slot);
@@ -125,36 +128,62 @@ void lp_kv_advance(lp_kv* kv, int32_t slot, int64_t rows) {
         kv->slot[slot].length += rows;
 }
 
+static int64_t panel_step(const lp_kv* kv) { return kv->heads * 2 * kv->panel_words; }
+
 static lp__word* keys_of(const lp_kv* kv, int64_t layer, int32_t slot, int64_t head) {
-    return kv->words +
-           (((int64_t)slot * kv->layers + layer) * kv->heads + head) * 2 * kv->half_words;
+    return kv->words + ((int64_t)slot * kv->layers + layer) * kv->panels * panel_step(kv) +
+           head * 2 * kv->panel_words;
 }
 
 lp__kv_view lp__kv_view_of(const lp_kv* kv, int64_t layer, int32_t index, int64_t head) {
     const kv_slot* s = &kv->slot[index];
     lp__kv_view view = {.keys = keys_of(kv, layer, index, head), .shared = s->shared};
-    view.values = view.keys + kv->half_words;
+    view.key_step = view.value_step = panel_step(kv);
+    view.values = view.keys + kv->panel_words;
     if (s->base >= 0) {
         view.base_keys = keys_of(kv, layer, s->base, head);
-        view.base_values = view.base_keys + kv->half_words;
+        view.base_values = view.base_keys + kv->panel_words;
     }
     return view;
 }
 
-void lp__kv_put(const lp__kernels* kernels, lp__number number, int64_t head_dim, lp__word* keys,
-                lp__word* values, int64_t row, const lp__word* k, const lp__word* v) {
-    const int64_t panel = kernels->panel, words = lp__words(&kernels->format[number], head_dim);
-    lp__word* key_panel = keys + row / panel * panel * words;
-    if (row % panel == 0) memset(key_panel, 0, (size_t)(panel * words) * sizeof *keys);
-    for (int64_t p = 0; p < words; p++) key_panel[p * panel + row % panel] = k[p];
-    if (number == LP__F32) {
-        memcpy(values + row * head_dim, v, (size_t)head_dim * sizeof *v);
-        return;
+void lp__kv_put_keys(const lp__kernels* kernels, int64_t words, lp__word* panels, int64_t step,
+                     int64_t from, int64_t count, const lp__word* k, int64_t ld) {
+    const int64_t panel = kernels->panel, end = from + count;
+    for (int64_t row = from; row < end;) {
+        lp__word* to = panels + row / panel * step;
+        int64_t n = 1;
+        if (row % panel == 0) {
+            n = LP__MIN(panel, end - row);
+            kernels->pack_transposed((int)n, words, k, ld, to);
+        } else {
+            for (int64_t p = 0; p < words; p++) to[p * panel + row % panel] = k[p];
+        }
+        row += n;
+        k += n * ld;
     }
-    lp__word* step = values + row / 2 * head_dim;
-    if (row % 2 == 0) memset(step, 0, (size_t)head_dim * sizeof *step);
-    uint16_t* to = (uint16_t*)step + row % 2;
-    for (int64_t l = 0; l < head_dim; l++) to[2 * l] = ((const uint16_t*)v)[l];
+}
+
+void lp__kv_put_values(const lp__kernels* kernels, lp__number number, int64_t head_dim,
+                       lp__word* panels, int64_t step, int64_t from, int64_t count,
+                       const lp__word* v, int64_t ld) {
+    const lp__format* format = &kernels->format[number];
+    const int64_t panel = kernels->panel, numbers = format->numbers, end = from + count;
+    for (int64_t row = from; row < end;) {
+        lp__word* to = panels + row / panel * step + row % panel / numbers * head_dim;
+        int64_t n = 1;
+        if (row % numbers == 0) {
+            n = LP__MIN(numbers, end - row);
+            format->interleave((int)head_dim, head_dim, v, n > 1 ? v + ld : NULL, to, head_dim);
+        } else { /* the second of a pair: the upper half */
+            uint32_t* pair = (uint32_t*)to;
+            const uint16_t* half = (const uint16_t*)v;
+            for (int64_t l = 0; l < head_dim; l++)
+                pair[l] = (pair[l] & 0xffff) | (uint32_t)half[l] << 16;
+        }
+        row += n;
+        v += n * ld;
+    }
 }
 
 void lp_kv_fork(lp_kv* kv, int32_t from, int32_t to) {
@@ -164,7 +193,7 @@ void lp_kv_fork(lp_kv* kv, int32_t from, int32_t to) {
         return;
     lp_kv_clear(kv, to);
     const lp__kernels* kernels = lp__ctx_kernels(kv->ctx);
-    const int64_t panel = kernels->panel, numbers = kernels->format[kv->number].numbers;
+    const int64_t panel = kernels->panel;
     kv_slot *source = &kv->slot[from], *target = &kv->slot[to];
     /* A fork of a fork stands on the same base; what lies behind is copied. */
     const int64_t whole = source->length / panel * panel;
@@ -173,20 +202,11 @@ void lp_kv_fork(lp_kv* kv, int32_t from, int32_t to) {
     if (target->shared == 0) target->base = -1;
     if (target->base >= 0) kv->slot[target->base].forks++;
     target->length = source->length;
-    const int64_t words = lp__words(&kernels->format[kv->number], kv->head_dim);
-    const int64_t key_from = target->shared * words;
-    const int64_t key_count = (source->length + panel - 1) / panel * panel * words - key_from;
-    const int64_t value_from = target->shared / numbers * kv->head_dim;
-    const int64_t value_count =
-        (source->length + numbers - 1) / numbers * kv->head_dim - value_from;
-    for (int64_t layer = 0; layer < kv->layers; layer++) {
-        for (int64_t head = 0; head < kv->heads; head++) {
-            lp__word *k = keys_of(kv, layer, to, head), *v = k + kv->half_words;
-            const lp__word *k0 = keys_of(kv, layer, from, head), *v0 = k0 + kv->half_words;
-            memcpy(k + key_from, k0 + key_from, (size_t)key_count * sizeof *k);
-            memcpy(v + value_from, v0 + value_from, (size_t)value_count * sizeof *v);
-        }
-    }
+    const int64_t step = panel_step(kv), first = target->shared / panel * step;
+    const int64_t count = (source->length + panel - 1) / panel * step - first;
+    for (int64_t layer = 0; layer < kv->layers; layer++)
+        memcpy(keys_of(kv, layer, to, 0) + first, keys_of(kv, layer, from, 0) + first,
+               (size_t)count * sizeof(lp__word));
 }
 
 bool lp__kv_slots_ok(lp_kv* kv, int64_t n, const int32_t* slot) {

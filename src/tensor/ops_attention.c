@@ -21,17 +21,17 @@ static lp__attend attend_of(const lp__node* node) {
                         .ldv = kv_width,
                         .cache = node->attr.attention.cache,
                         .layer = node->attr.attention.layer,
-                        .lse = node->saved};
+                        .softmax = node->saved};
 }
 
-static bool reserve_lse(lp__node* node) {
+static bool reserve_softmax(lp__node* node) {
     const size_t count = (size_t)(node->t.rows * node->attr.attention.heads);
-    node->saved = lp__tape_alloc(node->tape, count * sizeof(double));
+    node->saved = lp__tape_alloc(node->tape, count * sizeof(lp__softmax_row));
     return node->saved != NULL;
 }
 
 static void attention_forward_f32(lp__node* node) {
-    if (!reserve_lse(node)) return;
+    if (!reserve_softmax(node)) return;
     const lp__attend a = attend_of(node);
     if (lp__attend_forward(&a, node->t.data, node->t.cols) != LP_OK)
         lp__tape_fail(node->tape, LP_NOMEM);

@@ -152,16 +152,22 @@ bool lp__spans_fill(lp_tape* tape, int64_t head_dim, const lp_attention_def* def
 /* ---- key-value cache ---------------------------------------------------------------------------
  */
 
-/* Keys and values of a head, see kv.c; rows before `shared` are in base, the others in its own,
- * both at their absolute place. */
+/* Keys and values of a head, see kv.c. Panel i is `key_step` (`value_step`) words behind the one
+ * before it; panels of rows before `shared` are in base, the others in its own, all at their
+ * absolute place. */
 typedef struct lp__kv_view {
     lp__word *base_keys, *base_values, *keys, *values;
-    int64_t shared;
+    int64_t shared, key_step, value_step;
 } lp__kv_view;
 lp__kv_view lp__kv_view_of(const lp_kv* kv, int64_t layer, int32_t slot, int64_t head);
-/* Puts a row of a head, words of k and v, at its place. Rows come in order. */
-void lp__kv_put(const lp__kernels* kernels, lp__number number, int64_t head_dim, lp__word* keys,
-                lp__word* values, int64_t row, const lp__word* k, const lp__word* v);
+/* Rows from.. of a head, `count` rows of words, ld words apart, to their places in panels, `step`
+ * words apart: columns of keys [words][panel], halves of values [panel / numbers][head_dim]. Rows
+ * come in order: the first of a panel, or of a pair, clears what is behind it. */
+void lp__kv_put_keys(const lp__kernels* kernels, int64_t words, lp__word* panels, int64_t step,
+                     int64_t from, int64_t count, const lp__word* k, int64_t ld);
+void lp__kv_put_values(const lp__kernels* kernels, lp__number number, int64_t head_dim,
+                       lp__word* panels, int64_t step, int64_t from, int64_t count,
+                       const lp__word* v, int64_t ld);
 lp__number lp__kv_number(const lp_kv* kv);
 /* Another format, other numbers of slots and rows (both positive), all slots empty; memory is asked
  * for only if there is too little. After LP_NOMEM the cache has no slots until it is reshaped

@@ -20,16 +20,12 @@ static void row_end(row* r) {
 
 static void plain_rows(const lp__kernels* table) {
     for (int n = 0; n <= N; n++) {
-        row x = row_make(n, 1), y = row_make(n, 2), z = row_make(n, 3), d = row_make(n, 4);
+        row x = row_make(n, 1), y = row_make(n, 2), z = row_make(n, 3);
         table->add(n, x.x, y.x, z.x);
-        table->softmax_backward(n, 0.35f, 0.2f, x.x, d.x);
         double sum = 0;
         for (int i = 0; i < n; i++) {
             const float added = x.x[i] + y.x[i];
             assert_int_equal(bits_of(z.x[i]), bits_of(added));
-            assert_close(d.x[i],
-                         (double)x.x[i] * ((double)d.before[i] - (double)0.2f) * (double)0.35f,
-                         2e-7);
             sum += (double)x.x[i];
         }
         assert_close(table->sum(n, x.x), sum, 1e-12);
@@ -40,12 +36,128 @@ static void plain_rows(const lp__kernels* table) {
             const float scaled = -0.3f * z.x[i];
             assert_int_equal(bits_of(y.x[i]), bits_of(scaled));
         }
-        row_end(&x), row_end(&y), row_end(&z), row_end(&d);
+        row_end(&x), row_end(&y), row_end(&z);
     }
 }
 static void test_plain_rows(void** state) {
     (void)state;
     for_each_isa(plain_rows);
+}
+
+/* The n numbers of a row of words. */
+static double* numbers_of(const lp__format* format, int n, const lp__word* words) {
+    float* x = malloc((size_t)(n + 1) * sizeof *x);
+    double* wide = malloc((size_t)(n + 1) * sizeof *wide);
+    assert_non_null(x), assert_non_null(wide);
+    format->load(n, words, x);
+    for (int i = 0; i < n; i++) wide[i] = (double)x[i];
+    free(x);
+    return wide;
+}
+
+static int padded(int n) { return (n + LP__PADDING - 1) / LP__PADDING * LP__PADDING; }
+
+/* Scores up to 30 from each other; p in double, its sum and its base-2 logarithm. Behind n lies
+ * NaN, which must not be looked at. */
+static double exact_softmax(int n, float scale, const float* s, double* p, double* log_sum) {
+    double max = -HUGE_VAL, sum = 0;
+    for (int i = 0; i < n; i++) max = fmax(max, (double)scale * (double)s[i]);
+    for (int i = 0; i < n; i++) sum += p[i] = exp2((double)scale * (double)s[i] - max);
+    *log_sum = max + log2(sum);
+    return sum;
+}
+
+/* Of numbers in bf16 half a unit of 8 bits. */
+static double half_unit(const lp__format* format) { return format->numbers == 2 ? 0x1p-8 : 0; }
+
+static void softmax_rows(const lp__kernels* table) {
+    const float scale = 1.7f;
+    for (int n = 1; n <= N; n++) {
+        for (int number = 0; number < 2; number++) {
+            const lp__format* format = &table->format[number];
+            const int room = padded(n), more = room + 5 * LP__PADDING;
+            row s = row_make(room, 1), p = row_make(room, 2), again = row_make(more, 1);
+            row q = row_make(more, 3);
+            double want[N], log_sum;
+            float max, other_max;
+            for (int i = 0; i < n; i++) again.x[i] = s.x[i] *= 10;
+            for (int i = n; i < room; i++) s.x[i] = NAN;
+            for (int i = n; i < more; i++) again.x[i] = NAN;
+            const double total = exact_softmax(n, scale, s.x, want, &log_sum);
+            const double sum = format->soften(n, room, scale, s.x, p.x, &max);
+            assert_close(sum / total, 1, 1e-6);
+            assert_close((double)scale * (double)max + log2(sum), log_sum, 3e-6);
+            double* got = numbers_of(format, room, p.x);
+            for (int i = 0; i < room; i++) {
+                const double exact = i < n ? want[i] : 0;
+                assert_close(got[i], exact, (3e-6 + half_unit(format)) * exact);
+            }
+            /* the same bits with more padding */
+            assert_true(format->soften(n, more, scale, again.x, q.x, &other_max) == sum);
+            assert_int_equal(bits_of(other_max), bits_of(max));
+            assert_memory_equal(q.x, p.x, (size_t)(room / format->numbers) * sizeof *p.x);
+            row_end(&s), row_end(&p), row_end(&again), row_end(&q);
+            free(got);
+        }
+    }
+}
+static void test_softmax_rows(void** state) {
+    (void)state;
+    for_each_isa(softmax_rows);
+}
+
+/* Far below the maximum a weight is 0, however large the scores; one that is NaN, or an infinite
+ * maximum, is seen. */
+static void softmax_extremes(const lp__kernels* table) {
+    for (int at = 0; at < 3 * LP__PADDING; at++) {
+        float s[3 * LP__PADDING], p[3 * LP__PADDING], max;
+        for (int i = 0; i < 3 * LP__PADDING; i++) s[i] = i == at ? 0.0f : -130.0f;
+        const lp__format* format = &table->format[LP__F32];
+        assert_true(format->soften(3 * LP__PADDING, 3 * LP__PADDING, 1, s, p, &max) == 1.0);
+        for (int i = 0; i < 3 * LP__PADDING; i++) assert_true(p[i] == (i == at ? 1.0f : 0.0f));
+        for (int i = 0; i < 3 * LP__PADDING; i++) s[i] = i == at ? 1.7e33f : -3e38f;
+        assert_true(format->soften(3 * LP__PADDING, 3 * LP__PADDING, 0.18f, s, p, &max) == 1.0);
+        assert_true(p[at] == 1.0f);
+        s[at] = at % 2 ? NAN : INFINITY;
+        assert_true(isnan(format->soften(3 * LP__PADDING, 3 * LP__PADDING, 1, s, p, &max)));
+    }
+}
+static void test_softmax_extremes(void** state) {
+    (void)state;
+    for_each_isa(softmax_extremes);
+}
+
+static void softmax_back_rows(const lp__kernels* table) {
+    const float scale = 1.7f, factor = 0.35f;
+    for (int n = 1; n <= N; n++) {
+        for (int number = 0; number < 2; number++) {
+            const lp__format* format = &table->format[number];
+            const int room = padded(n);
+            row s = row_make(room, 1), d = row_make(room, 2), p = row_make(room, 3);
+            row ds = row_make(room, 4);
+            double want[N], log_sum, mean = 0;
+            for (int i = 0; i < n; i++) s.x[i] *= 3;
+            for (int i = n; i < room; i++) s.x[i] = d.x[i] = NAN;
+            const double sum = exact_softmax(n, scale, s.x, want, &log_sum);
+            for (int i = 0; i < n; i++) want[i] /= sum, mean += want[i] * (double)d.x[i];
+            const float max = 0.7f, weight = (float)exp2((double)scale * (double)max - log_sum);
+            format->soften_back(n, room, scale, max, weight, factor, s.x, d.x, p.x, ds.x);
+            double *got = numbers_of(format, room, p.x), *back = numbers_of(format, room, ds.x);
+            for (int i = 0; i < room; i++) {
+                const double exact = i < n ? want[i] : 0;
+                const double slope =
+                    i < n ? (double)factor * exact * ((double)d.before[i] - mean) : 0;
+                assert_close(got[i], exact, (2e-6 + half_unit(format)) * exact);
+                assert_close(back[i], slope, 1e-6 * exact + half_unit(format) * fabs(slope));
+            }
+            row_end(&s), row_end(&d), row_end(&p), row_end(&ds);
+            free(got), free(back);
+        }
+    }
+}
+static void test_softmax_back_rows(void** state) {
+    (void)state;
+    for_each_isa(softmax_back_rows);
 }
 
 /* y of a norm in double; layer: with the mean, else without. */
@@ -293,9 +405,10 @@ static void test_activations(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain_rows),  cmocka_unit_test(test_norms),
-        cmocka_unit_test(test_rotations),   cmocka_unit_test(test_residuals),
-        cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_plain_rows),       cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_rotations),        cmocka_unit_test(test_residuals),
+        cmocka_unit_test(test_activations),      cmocka_unit_test(test_softmax_rows),
+        cmocka_unit_test(test_softmax_extremes), cmocka_unit_test(test_softmax_back_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,7 +20,8 @@ ENVS, CARTPOLE = "src/env/envs.c", "src/env/cartpole.c"
 REGRESSION = "src/pg/regression.c"
 SAMPLER, BATCH = "src/lm/sampler.c", "src/lm/generate_batch.c"
 DIST, OPTIM, HEAD = "src/pg/dist.c", "src/tensor/optim.c", "src/tensor/ops_head.c"
-ATTEND, KV, PRODUCT = "src/tensor/attend.c", "src/tensor/kv.c", "src/kernels/product.c"
+ATTEND, ATTEND_BACK, SOFTMAX = "src/tensor/attend.c", "src/tensor/attend_backward.c", "src/kernels/attention.inc"
+KV, PRODUCT = "src/tensor/kv.c", "src/kernels/product.c"
 ROWS, GATES, BLOCK_BACK = "src/kernels/transformer.inc", "src/kernels/gates.inc", "src/nn/block_backward.c"
 
 # name, file, the text that is right (blanks and line breaks do not matter), the mistake, tests that should notice, and, if
@@ -81,8 +82,8 @@ MUTANTS = [
      "p[j] * (real)((double)dy[j])", ["tensor/gradcheck"]),
     ("RMSNorm backward without its projection", "src/tensor/transformer.inc",
      "dx[i * n + j] += a * w[j] * dy[j] - b * x[j];", "dx[i * n + j] += a * w[j] * dy[j] - 0 * b;", ["tensor/gradcheck"]),
-    ("attention backward blind to its own token", ATTEND,
-     "const int64_t n = span->past + i + r + 1;", "const int64_t n = LP__MAX(span->past + i + r, (int64_t)1);",
+    ("attention backward blind to its own token", ATTEND_BACK,
+     "first = t->span->past + t->i + r + 1,", "first = LP__MAX(t->span->past + t->i + r, (int64_t)1),",
      ["tensor/gradcheck"]),
     ("the closed-form gradient 1 % too large", "src/pg/softmax_policy.c",
      "theta[i * k + j] += step * (x[i]", "theta[i * k + j] += 1.01 * step * (x[i]", ["pg/rungs"]),
@@ -242,10 +243,10 @@ MUTANTS = [
      "(double)((const float*)node->t.grad)[row] / s->temperature;",
      "(double)((const float*)node->t.grad)[row] * (s->temperature > 0 ? 1.0 : 0.0);", ["tensor/ops"]),
     ("sequences of a batch see each other", ATTEND,
-     "put_rows(job, &v, span->past, span->count, a->k + span->first * a->ldk + g * job->hdw,",
-     "put_rows(job, &v, span->past, span->count, a->k + 0 * span->first * a->ldk + g * job->hdw,", ["tensor/gradcheck"]),
-    ("attention sees the future", ATTEND, "const int64_t n = q->n + q->stepping * r;",
-     "const int64_t n = most + 0 * r;", ["tensor/gradcheck"]),
+     "put_rows(job, &v, g, span->past, span->first, span->count);\n}",
+     "put_rows(job, &v, g, span->past, 0 * span->first, span->count);\n}", ["tensor/gradcheck"]),
+    ("attention sees the future", ATTEND, "const int64_t n = first + q->stepping * i;",
+     "const int64_t n = most + 0 * i;", ["tensor/gradcheck"]),
     ("a broadcast gradient is not summed", "src/tensor/elementwise.inc", "if (dbs) dbs[bt] += (DB);",
      "if (dbs) dbs[bt] = (DB);", ["tensor/gradcheck"]),
     # words and products
@@ -279,19 +280,32 @@ MUTANTS = [
      ["kernels/transformer"]),
     # attention, its cache, the block
     ("the last block of a prefix is not its own", ATTEND, "(j < v->shared ? v->base_keys : v->keys)",
-     "(j + panel < v->shared ? v->base_keys : v->keys)", ["tensor/attention"]),
-    ("only the last that continues a prefix teaches it", ATTEND, "move_gradients(job, span, g, false, b->dv, job->dv);",
-     "memset(b->dv, 0, (size_t)(key_count(span) * job->a->head_dim) * sizeof *b->dv);", ["tensor/attention"]),
-    ("attention backward without its mean", ATTEND, "softmax_backward(n, scale, mean, p, dp)",
-     "softmax_backward(n, scale, 0 * mean, p, dp)", ["tensor/attention"]),
+     "(j + job->kernels->panel < v->shared ? v->base_keys : v->keys)", ["tensor/attention"]),
+    ("only the last that continues a prefix teaches it", ATTEND_BACK, "right + from * d + l, d, c + l, width, true);",
+     "right + from * d + l, d, c + l, width, false);", ["tensor/attention"]),
+    ("a block of keys goes on behind the end of a prefix", ATTEND_BACK, "if (j < past) count = LP__MIN(count, past - j);", "",
+     ["tensor/attention"]),
+    ("a block of rows too many does not see a key", ATTEND_BACK, "(int64_t)0) / high * high;", "(int64_t)0) / high * high + high;",
+     ["tensor/attention"]),
+    ("values of a prefix end a step early", ATTEND, "shared = v->shared / numbers;\n    const bool apart",
+     "shared = LP__MAX(v->shared / numbers - 1, (int64_t)0);\n    const bool apart", ["tensor/attention"]),
+    ("attention backward without its mean", SOFTMAX, "vf_sub(vf_load(dp + i), mean)",
+     "vf_sub(vf_load(dp + i), vf_mul(mean, vf_set1(0.0f)))", ["kernels/transformer"]),
+    ("scores are scaled before their maximum is taken off", SOFTMAX, "vf_mul(vf_sub(vf_load(s + i), top), factor)",
+     "vf_fma(vf_load(s + i), factor, vf_mul(vf_sub(vf_set1(0.0f), top), factor))", ["kernels/transformer"]),
+    ("what lies behind a row's keys has weight", SOFTMAX, "fill_tail(n, padded, -__builtin_inff(), s);\n    vf even",
+     "fill_tail(n, padded, 0.0f, s);\n    vf even", ["kernels/transformer"]),
     ("a prefix counts from the front again", "src/lm/forward.c", "(int32_t)(past + i - batch->offsets[s])",
      "(int32_t)(0 * past + i - batch->offsets[s])", ["lm/precision"]),
     ("what a fork stands on may go", KV, "kv->slot[target->base].forks++;", "kv->slot[target->base].forks += 0;",
      ["nn/cache"]),
     ("a fork of a fork stands on the fork", KV, "source->base < 0 ? from : source->base;", "from;", ["nn/cache"]),
     ("a cleared fork still holds its base", KV, "if (s->base >= 0) kv->slot[s->base].forks--;", "", ["nn/cache"]),
-    ("values of a cache change places in their pair", KV, "(uint16_t*)step + row % 2;", "(uint16_t*)step + 1 - row % 2;",
+    ("values of a cache change places in their pair", KV, "(pair[l] & 0xffff) | (uint32_t)half[l] << 16",
+     "pair[l] << 16 | half[l]",
      ["nn/cache"]),
+    ("what a pass left behind stays in the cache", KV, "(pair[l] & 0xffff) | (uint32_t)half[l] << 16",
+     "pair[l] | (uint32_t)half[l] << 16", ["nn/cache"]),
     ("a tape that recomputes keeps everything", "src/nn/block.c",
      "const bool keep = node->t.needs_grad && !lp__block_state_of(node)->recompute;",
      "const bool keep = node->t.needs_grad;", ["nn/block"]),
