@@ -19,6 +19,8 @@ struct lp_kv {
     int64_t layers, heads, head_dim, capacity;
     int64_t panels;      /* of a slot */
     int64_t panel_words; /* of the keys, or the values, of a head in one of them */
+    int64_t head_words;  /* of both, and what whole vectors read behind the last row of values: the
+                            next head's keys are another thread's to write meanwhile */
     int32_t slots;
     kv_slot* slot; /* [slots] */
     int64_t questions;
@@ -32,13 +34,15 @@ lp_status lp__kv_reshape(lp_kv* kv, lp__number number, int32_t slots, int64_t ca
     lp_ctx* ctx = kv->ctx;
     const lp__kernels* kernels = lp__ctx_kernels(ctx);
     const int64_t panel = kernels->panel;
+    const int64_t beyond = (LP__PADDING - kv->head_dim % LP__PADDING) % LP__PADDING;
     size_t words, rows;
     kv->slots = 0; /* none, should memory run out */
     kv->number = number;
     const size_t hdw = (size_t)lp__words(&kernels->format[number], kv->head_dim);
     if (!lp__add_ok((size_t)capacity, (size_t)panel - 1, &rows) ||
         !lp__mul_ok(rows / (size_t)panel * (size_t)panel, hdw, &rows) || rows > INT64_MAX / 16 ||
-        !lp__mul_ok(2 * rows, (size_t)kv->heads, &words) ||
+        !lp__mul_ok(2 * rows + ((size_t)capacity / (size_t)panel + 1) * (size_t)beyond,
+                    (size_t)kv->heads, &words) ||
         !lp__mul_ok(words, (size_t)kv->layers, &words) ||
         !lp__mul_ok(words, (size_t)slots, &words) || words > SIZE_MAX / 8 - SLACK)
         return lp_fail(ctx, LP_NOMEM,
@@ -46,6 +50,7 @@ lp_status lp__kv_reshape(lp_kv* kv, lp__number number, int32_t slots, int64_t ca
                        (long long)capacity);
     kv->panels = (capacity + panel - 1) / panel;
     kv->panel_words = panel * (int64_t)hdw;
+    kv->head_words = 2 * kv->panel_words + beyond;
     if ((size_t)slots > kv->slot_room) {
         const size_t n = lp__grown((size_t)slots, kv->slot_room);
         lp__free(ctx, kv->slot);
@@ -128,11 +133,11 @@ void lp_kv_advance(lp_kv* kv, int32_t slot, int64_t rows) {
         kv->slot[slot].length += rows;
 }
 
-static int64_t panel_step(const lp_kv* kv) { return kv->heads * 2 * kv->panel_words; }
+static int64_t panel_step(const lp_kv* kv) { return kv->heads * kv->head_words; }
 
 static lp__word* keys_of(const lp_kv* kv, int64_t layer, int32_t slot, int64_t head) {
     return kv->words + ((int64_t)slot * kv->layers + layer) * kv->panels * panel_step(kv) +
-           head * 2 * kv->panel_words;
+           head * kv->head_words;
 }
 
 lp__kv_view lp__kv_view_of(const lp_kv* kv, int64_t layer, int32_t index, int64_t head) {
